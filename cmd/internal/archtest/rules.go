@@ -1,0 +1,142 @@
+package archtest
+
+import (
+	"slices"
+	"strings"
+)
+
+// module is the path of this module.
+const module = "github.com/tcpmemd/tcpmemd"
+
+// pkg is what `go list -json` tells about a package. Test files are left out:
+// a test may import what its package may not.
+type pkg struct {
+	ImportPath string
+	Imports    []string // direct
+	Deps       []string // direct and through others
+}
+
+// rule limits what some packages import. Paths are relative to the module, and
+// mean the package with all below it; "=daemon" is only the package itself,
+// "*test" every package whose name ends so.
+type rule struct {
+	why string
+
+	from []string // the packages it is about
+	not  []string // that are not, although from says so
+
+	// only, where not nil, lists all of this module that from may reach,
+	// beside itself.
+	only []string
+	// never lists what from must not reach, also through others.
+	never []string
+	// direct lists packages outside the module that from must not import by
+	// itself; what it imports may.
+	direct []string
+}
+
+// impure is what a function that only computes has no use for.
+var impure = []string{"os", "os/exec", "os/signal", "net", "net/http", "syscall", "golang.org/x/sys/unix"}
+
+var rules = []rule{{
+	why:  "the shared vocabulary is plain values that every room can use",
+	from: []string{"daemon/reading"},
+	only: []string{},
+}, {
+	why:  "a leaf reads one kernel interface; what readings mean together is decided above",
+	from: []string{"daemon/procfs", "daemon/kmsg", "daemon/sockdiag", "daemon/cgroup", "daemon/units"},
+	only: []string{"daemon/reading"},
+}, {
+	why:  "a namespace is entered and kept here, its files are read as procfs reads the host's",
+	from: []string{"daemon/netns"},
+	only: []string{"daemon/reading", "daemon/procfs"},
+}, {
+	why:  "the descriptor index answers who holds an inode; scan decides when to ask",
+	from: []string{"daemon/fds"},
+	only: []string{"daemon/reading", "daemon/owner", "daemon/procfs", "daemon/sockdiag"},
+}, {
+	why:    "who owns what must be computable from rows alone, in a test as on a host",
+	from:   []string{"daemon/owner", "daemon/ledger"},
+	not:    []string{"*test"},
+	only:   []string{"daemon/reading", "daemon/owner", "daemon/ledger"},
+	direct: impure,
+}, {
+	why:    "one pure turn serves the loop, replay and the drill alike",
+	from:   []string{"daemon/engine"},
+	not:    []string{"*test"},
+	only:   []string{"daemon/reading", "daemon/engine"},
+	direct: impure,
+}, {
+	why:   "only cmd/tcpmemd starts the loop",
+	from:  []string{""},
+	not:   []string{"cmd/tcpmemd", "=daemon"},
+	never: []string{"=daemon"},
+}, {
+	why:   "tcpmemctl knows the daemon by its JSON, or reads the kernel itself",
+	from:  []string{"cmd/tcpmemctl", "cmd/internal/cli"},
+	never: []string{"=daemon", "daemon/control", "daemon/store", "daemon/sdnotify"},
+}, {
+	why:   "a plugin author pulls in no kernel code",
+	from:  []string{"remediate"},
+	never: []string{"daemon", "cmd"},
+}, {
+	why:   "fakes are for tests",
+	from:  []string{""},
+	not:   []string{"*test"},
+	never: []string{"*test"},
+}, {
+	why:   "the daemon never makes sockets for show",
+	from:  []string{"cmd/tcpmemd", "=daemon", "daemon/scan"},
+	never: []string{"daemon/scene"},
+}, {
+	why:    "go-systemd's package is called daemon too; sdnotify wraps it",
+	from:   []string{""},
+	not:    []string{"daemon/sdnotify"},
+	direct: []string{"github.com/coreos/go-systemd/v22/daemon"},
+}}
+
+// violations says which of r's limits p breaks, in words.
+func (r rule) violations(p pkg) []string {
+	self, ok := relative(p.ImportPath)
+	if !ok || !within(self, r.from) || within(self, r.not) {
+		return nil
+	}
+	var broken []string
+	for _, dep := range p.Deps {
+		rel, ours := relative(dep)
+		if !ours {
+			continue
+		}
+		if r.only != nil && !within(rel, r.only) && !within(rel, []string{self}) || within(rel, r.never) {
+			broken = append(broken, self+" reaches "+rel+": "+r.why)
+		}
+	}
+	for _, imp := range p.Imports {
+		if slices.Contains(r.direct, imp) {
+			broken = append(broken, self+" imports "+imp+": "+r.why)
+		}
+	}
+	return broken
+}
+
+// relative returns path relative to the module, "" for its top, and whether it
+// is of the module at all.
+func relative(path string) (string, bool) {
+	if path == module {
+		return "", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// within says whether the relative path is one of the listed ones or below.
+func within(path string, list []string) bool {
+	return slices.ContainsFunc(list, func(entry string) bool {
+		if exact, ok := strings.CutPrefix(entry, "="); ok {
+			return path == exact
+		}
+		if suffix, ok := strings.CutPrefix(entry, "*"); ok {
+			return strings.HasSuffix(path, suffix)
+		}
+		return entry == "" || path == entry || strings.HasPrefix(path, entry+"/")
+	})
+}

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+)
+
+// completionTime is how long the shell waits for the daemon's names.
+const completionTime = 500 * time.Millisecond
+
+func completeBy(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	for _, by := range api.Bys() {
+		words = append(words, string(by))
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeFilter proposes what may come next in a filter: after a field its
+// values, otherwise fields and the words between terms.
+func (c *command) completeFilter(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	words := args
+	if n := len(words); n > 0 && slices.Contains([]string{"=", "!="}, words[n-1]) {
+		words = words[:n-1]
+	}
+	if n := len(words); n > 0 && isField(words[n-1]) && (n == 1 || !isField(words[n-2])) {
+		return c.completeValue(cmd.Context(), words[n-1]), cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, name := range filter.Fields() {
+		out = append(out, cobra.CompletionWithDesc(name, filter.About(name)))
+	}
+	if len(args) > 0 {
+		out = append(out, filter.Keywords()...)
+	} else {
+		out = append(out, "not")
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+func isField(word string) bool { return filter.About(word) != "" }
+
+// completeValue proposes values of a field: its words, or names that the
+// daemon knows now, if one runs.
+func (c *command) completeValue(ctx context.Context, field string) []string {
+	if words := filter.Values(field); words != nil {
+		return words
+	}
+	if !slices.Contains([]string{"owner", "unit", "container", "pod", "comm"}, field) {
+		return nil
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	client := api.Dial(c.socket)
+	defer client.Close()
+	doc, err := client.Owners(ctx, false)
+	if err != nil {
+		return nil // a shell has no use for the reason
+	}
+	var names []string
+	for i := range doc.Owners {
+		if name := valueOf(field, &doc.Owners[i]); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		if len(names) == 100 {
+			break
+		}
+	}
+	return names
+}
+
+// valueOf is the owner's value of a field as a shell can take it: names with
+// blanks or invisible characters are left out, a person has to quote those.
+func valueOf(field string, o *api.Owner) string {
+	var name string
+	switch {
+	case field == "owner":
+		name = o.Name
+	case field == "unit" && o.Unit != nil:
+		name = *o.Unit
+	case field == "comm" && o.Command != nil:
+		name = *o.Command
+	case field == "container" && o.Container != nil:
+		name = o.Container.ID
+	case field == "pod" && o.Pod != nil && o.Pod.Name != nil:
+		name = *o.Pod.Name
+	}
+	if strings.ContainsAny(name, " \t'\"()&|!<>=$`;*?[]{}~#") || escape(name) != name {
+		return ""
+	}
+	return name
+}

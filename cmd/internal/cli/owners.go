@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+func (c *command) owners() *cobra.Command {
+	by := string(api.ByOwner)
+	cmd := &cobra.Command{
+		Use:   "owners",
+		Short: "Who holds the TCP memory, biggest first",
+		Long: `Show who holds the TCP memory, in which class of socket and by which evidence,
+and how much of the kernel's count that explains.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			group, err := api.ParseBy(by)
+			if err != nil {
+				return usagef("--by: %w", err)
+			}
+			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
+				if group == api.ByOwner {
+					return c.askOwners(ctx, src)
+				}
+				return c.askGroups(ctx, src, group)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", by, "sum by `WHAT`: owner, unit, process, container, pod, cgroup, netns, class or remote")
+	_ = cmd.RegisterFlagCompletionFunc("by", completeBy)
+	c.listFlags(cmd)
+	c.watchFlag(cmd)
+	return cmd
+}
+
+func (c *command) askOwners(ctx context.Context, src source) (any, page, error) {
+	doc, err := src.Owners(ctx, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.json {
+		doc.Limit(c.rows())
+		return doc, nil, nil
+	}
+	return doc, func(columns int, paint painter) []string { return ownersPage(doc, c.rows(), columns, paint) }, nil
+}
+
+// ownersPage draws the ledger with at most limit owners, 0 for all.
+func ownersPage(doc *api.Owners, limit, columns int, paint painter) []string {
+	m := &doc.Memory
+	out := head("TCP memory by owner", &doc.Header, m, &doc.Ledger, columns, paint)
+	out = append(out, "")
+	if s := holderLine(doc, paint); s != "" {
+		out = append(append(out, wrap(s, columns, "  ")...), "")
+	}
+	shown, rest := firstOwners(doc.Owners, limit)
+	if len(shown) > 0 {
+		out = append(out, ownersTable(shown, whole(&doc.Ledger, m)).lines(columns, paint)...)
+	} else {
+		out = append(out, nobody(&doc.Ledger, m))
+	}
+	more := len(doc.Owners) - len(shown) + doc.Truncated.Owners
+	if more > 0 {
+		out = append(out, fmt.Sprintf("and %s with %s together (--all shows them)",
+			plural(int64(more), "more owner"), formatBytes(rest+doc.Truncated.Bytes)))
+	}
+	return appendBlock(out, restLines(&doc.Ledger, m, doc.Gaps, columns, paint))
+}
+
+// head is what every page over the whole ledger begins with.
+func head(what string, h *api.Header, m *api.Memory, l *api.Ledger, columns int, paint painter) []string {
+	out := wrap(title(what, h, paint), columns, "  ")
+	out = append(out, wrap(usedLine(m, paint), columns, "  ")...)
+	for _, s := range []string{trendLine(m, paint), coverageLine(l, m)} {
+		if s != "" {
+			out = append(out, wrap(s, columns, "  ")...)
+		}
+	}
+	return out
+}
+
+// nobody is the sentence in place of an empty table.
+func nobody(l *api.Ledger, m *api.Memory) string {
+	if l.UnseenBytes > l.ReserveMaxBytes {
+		return fmt.Sprintf("No socket that the scan saw holds TCP memory, but the kernel counts %s.", formatBytes(m.UsedBytes))
+	}
+	return "No socket holds TCP memory."
+}
+
+// holderLine is the answer in one sentence: who holds most of it.
+func holderLine(doc *api.Owners, paint painter) string {
+	if len(doc.Owners) == 0 || doc.Owners[0].Bytes <= 0 {
+		return ""
+	}
+	o := &doc.Owners[0]
+	s := fmt.Sprintf("%s holds %s: %s in %s", paint.style(escape(o.Name), bold),
+		formatShare(o.Bytes, whole(&doc.Ledger, &doc.Memory)), formatBytes(o.Bytes), plural(o.Sockets, "socket"))
+	if o.Kind == reading.KindUnresolved {
+		s = fmt.Sprintf("nobody could be named for most of it: %s in %s", formatBytes(o.Bytes), plural(o.Sockets, "socket"))
+	}
+	if o.GrowthBytesPerMinute != nil && *o.GrowthBytesPerMinute != 0 {
+		s += ", " + formatGrowth(*o.GrowthBytesPerMinute)
+	}
+	if o.Verdict != nil {
+		s += ", " + verdictWords(&o.Judgement, paint)
+	}
+	return s
+}
+
+// whole is what shares are parts of: all that is used, or all that was seen
+// where the per-CPU reserve makes that a little more.
+func whole(l *api.Ledger, m *api.Memory) int64 { return max(m.UsedBytes, l.SeenBytes) }
+
+// firstOwners are the first limit owners, and the bytes of the others; owners
+// without bytes are shown only when all are asked for.
+func firstOwners(owners []api.Owner, limit int) (shown []api.Owner, rest int64) {
+	if limit <= 0 {
+		return owners, 0
+	}
+	n := 0
+	for n < len(owners) && n < limit && owners[n].Bytes > 0 {
+		n++
+	}
+	for i := range owners[n:] {
+		rest += owners[n+i].Bytes
+	}
+	return owners[:n], rest
+}
+
+func ownersTable(owners []api.Owner, whole int64) *table {
+	t := &table{columns: []column{
+		{title: "OWNER", least: 18, middle: true},
+		{title: "KIND", rank: 9},
+		{title: "SOCKETS", right: true},
+		{title: "MEMORY", right: true},
+		{title: "SHARE", right: true},
+		{title: "RECV", right: true, rank: 7},
+		{title: "SEND", right: true, rank: 8},
+		{title: "CLASSES", least: 10, rank: 2},
+		{title: "EVIDENCE", least: 9, rank: 4},
+		{title: "GROWTH", right: true, rank: 5},
+		{title: "VERDICT", rank: 1},
+	}}
+	for i := range owners {
+		o := &owners[i]
+		r := t.add(escape(o.Name), string(o.Kind), fmt.Sprint(o.Sockets), formatBytes(o.Bytes), formatShare(o.Bytes, whole),
+			formatBytes(o.ReceiveBytes), formatBytes(o.SendBytes), classWords(&o.Classes), partWords(o.Evidence),
+			growthCell(o.GrowthBytesPerMinute), verdictCell(&o.Judgement))
+		r.cells[len(r.cells)-1].style = verdictStyle(&o.Judgement)
+	}
+	return t
+}
+
+func growthCell(g *int64) string {
+	if g == nil {
+		return "-"
+	}
+	return formatGrowth(*g)
+}
+
+func verdictCell(j *api.Judgement) string {
+	if j.Verdict == nil {
+		return "-"
+	}
+	return string(*j.Verdict)
+}
+
+// appendBlock appends lines after an empty one, if there are any.
+func appendBlock(out, lines []string) []string {
+	if len(lines) == 0 {
+		return out
+	}
+	return append(append(out, ""), lines...)
+}

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// source gives documents: the daemon's, or those made of a direct reading.
+type source interface {
+	Status(ctx context.Context) (*api.Status, error)
+	Owners(ctx context.Context, fresh bool) (*api.Owners, error)
+	Groups(ctx context.Context, by api.By, fresh bool) (*api.Groups, error)
+	Sockets(ctx context.Context, q api.SocketQuery) (*api.Sockets, error)
+	Orphans(ctx context.Context, fresh bool) (*api.Orphans, error)
+	Doctor(ctx context.Context) (*api.Doctor, error)
+	Close()
+}
+
+// open chooses the source. It never falls back from one to the other: they
+// see different things.
+func (c *command) open(ctx context.Context) (source, error) {
+	if !c.direct {
+		return api.Dial(c.socket), nil
+	}
+	if c.OpenDirect == nil {
+		return nil, errors.New("read the kernel: this build has no --direct")
+	}
+	d, err := c.OpenDirect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &directSource{d}, nil
+}
+
+// directSource makes documents without a daemon. Each of its readings is
+// fresh.
+type directSource struct{ direct Direct }
+
+func (d *directSource) meta() api.Meta {
+	m := d.direct.Meta()
+	m.Source = api.SourceDirect
+	return m
+}
+
+func (d *directSource) Close() { d.direct.Close() }
+
+func (d *directSource) Status(ctx context.Context) (*api.Status, error) {
+	r, err := d.direct.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.StatusFrom(d.meta(), api.StateOf(r)), nil
+}
+
+func (d *directSource) Owners(ctx context.Context, _ bool) (*api.Owners, error) {
+	r, err := d.direct.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.OwnersFrom(d.meta(), r), nil
+}
+
+func (d *directSource) Groups(ctx context.Context, by api.By, _ bool) (*api.Groups, error) {
+	r, err := d.direct.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.CollectGroups(ctx, d.meta(), r, d.direct, by)
+}
+
+func (d *directSource) Sockets(ctx context.Context, q api.SocketQuery) (*api.Sockets, error) {
+	want, err := filter.Parse(q.Filter)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.direct.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var more func(*reading.Socket, *api.Socket)
+	if q.Info {
+		more = func(s *reading.Socket, row *api.Socket) {
+			// A connection that ended meanwhile has no info; that is no failure.
+			row.TCPInfo, _ = d.direct.Info(ctx, s)
+		}
+	}
+	doc, err := api.CollectSockets(ctx, d.meta(), r, d.direct, want.Want(api.OwnerIndex(r)), q.Limit, more)
+	if err != nil {
+		return nil, err
+	}
+	doc.Filter = q.Filter
+	return doc, nil
+}
+
+func (d *directSource) Orphans(ctx context.Context, _ bool) (*api.Orphans, error) {
+	r, err := d.direct.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.CollectOrphans(ctx, d.meta(), r, d.direct)
+}
+
+func (d *directSource) Doctor(ctx context.Context) (*api.Doctor, error) {
+	checks, err := d.direct.Doctor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.DoctorFrom(d.meta(), checks), nil
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+)
+
+func (c *command) status() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Level, fill, trend and the biggest owners",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
+				doc, err := src.Status(ctx)
+				if err != nil {
+					return nil, nil, err
+				}
+				return doc, func(columns int, paint painter) []string { return statusPage(doc, columns, paint) }, nil
+			})
+		},
+	}
+	c.watchFlag(cmd)
+	return cmd
+}
+
+func statusPage(doc *api.Status, columns int, paint painter) []string {
+	var out []string
+	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	m := &doc.Memory
+	say(title("TCP memory", &doc.Header, paint))
+	say(usedLine(m, paint))
+	if doc.Since != nil {
+		say(fmt.Sprintf("%s since %s (%s)", doc.Level, formatTime(*doc.Since), formatDuration(doc.TakenAt.Sub(*doc.Since))))
+	}
+	if s := trendLine(m, paint); s != "" {
+		say(s)
+	}
+	say(orphanCount(&doc.Orphans))
+	if doc.Ledger == nil {
+		say("no full scan yet: who holds it is not known")
+	} else if s := coverageLine(doc.Ledger, m); s != "" {
+		if *doc.ScanAgeSeconds >= 1 {
+			s += ", by a scan " + formatSeconds(*doc.ScanAgeSeconds) + " ago"
+		}
+		say(s)
+	}
+
+	if shown, _ := firstOwners(doc.TopOwners, api.TopOwners); len(shown) > 0 {
+		out = append(out, "")
+		out = append(out, ownersTable(shown, whole(doc.Ledger, m)).lines(columns, paint)...)
+		if n := doc.Truncated.Owners; n > 0 && doc.Truncated.Bytes > 0 {
+			say(fmt.Sprintf("and %s with %s together (tcpmemctl owners)", plural(int64(n), "more owner"), formatBytes(doc.Truncated.Bytes)))
+		}
+	} else if doc.Ledger != nil {
+		say(nobody(doc.Ledger, m))
+	}
+
+	if doc.Ledger != nil {
+		out = appendBlock(out, restLines(doc.Ledger, m, doc.Gaps, columns, paint))
+	} else {
+		out = appendBlock(out, gapLines(doc.Gaps, columns, paint))
+	}
+	out = append(out, "")
+	say(daemonLine(doc))
+	return out
+}
+
+// orphanCount is the kernel's count beside its limit.
+func orphanCount(o *api.OrphanCount) string {
+	s := fmt.Sprintf("orphans %d of %d allowed (%s)", o.Count, o.Limit, formatShare(o.Count, o.Limit))
+	if o.Seen != nil && *o.Seen != o.Count {
+		s += fmt.Sprintf(", %d seen", *o.Seen)
+	}
+	return s
+}
+
+// daemonLine says who answers and what that costs.
+func daemonLine(doc *api.Status) string {
+	s := "tcpmemd " + escape(doc.DaemonVersion) + ", mode " + escape(doc.Mode) + ", tier " + escape(doc.Tier)
+	if doc.Source == api.SourceDirect {
+		s = "without a daemon, tier " + escape(doc.Tier)
+	}
+	if doc.Started != nil {
+		s += ", since " + formatTime(*doc.Started)
+	}
+	if doc.Cost != nil {
+		s += fmt.Sprintf(", used %.1f s of CPU and %s", doc.Cost.CPUSeconds, formatBytes(doc.Cost.RSSBytes))
+	}
+	return s
+}

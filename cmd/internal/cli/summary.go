@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// title is the first line of a page: what, where, when, and whether it is
+// old or not whole.
+func title(what string, h *api.Header, paint painter) string {
+	s := paint.style(what, bold) + " on " + escape(h.Hostname) + ", " + formatTime(h.TakenAt)
+	if h.Source == api.SourceDirect {
+		s += ", read directly"
+	} else if h.AgeSeconds >= 1 {
+		s += ", " + formatSeconds(h.AgeSeconds) + " old"
+	}
+	if h.Stale {
+		s += ", " + paint.style("STALE", bad)
+	}
+	if h.Partial {
+		s += ", " + paint.style("PARTIAL: the scan ended early", warn)
+	}
+	return s
+}
+
+// usedLine says how full the pool is.
+func usedLine(m *api.Memory, paint painter) string {
+	s := fmt.Sprintf("used %s of %s (%d of %d pages), %s full: %s", formatBytes(m.UsedBytes), formatBytes(m.MaxBytes),
+		m.UsedPages, m.MaxPages, formatFill(m.FillLive), paint.style(m.Level.String(), levelStyle(m.Level)))
+	if m.UnderPressure != nil && *m.UnderPressure {
+		s += ", the kernel is under pressure"
+	}
+	return s
+}
+
+// trendLine says where the pool is going; "" where that is not known.
+func trendLine(m *api.Memory, paint painter) string {
+	var parts []string
+	if g := m.GrowthBytesPerMinute; g != nil {
+		switch {
+		case *g > 0:
+			parts = append(parts, "growing "+formatBytes(*g)+"/min")
+		case *g < 0:
+			parts = append(parts, "shrinking "+formatBytes(-*g)+"/min")
+		default:
+			parts = append(parts, "not growing")
+		}
+	}
+	if eta := m.EtaPressureSeconds; eta != nil && m.UsedPages < m.PressurePages {
+		parts = append(parts, "under pressure in "+formatSeconds(*eta))
+	}
+	if eta := m.EtaSeconds; eta != nil {
+		parts = append(parts, paint.style("full in "+formatSeconds(*eta), warn))
+	}
+	if m.Verdict != nil {
+		parts = append(parts, verdictWords(&m.Judgement, paint))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// verdictWords is a verdict with its reasons.
+func verdictWords(j *api.Judgement, paint painter) string {
+	s := paint.style(string(*j.Verdict), verdictStyle(j))
+	if j.Culprit != nil {
+		s += " (not reading: " + escape(*j.Culprit) + ")"
+	}
+	if len(j.Reasons) > 0 {
+		reasons := make([]string, len(j.Reasons))
+		for i, r := range j.Reasons {
+			reasons[i] = escape(r)
+		}
+		s += ": " + strings.Join(reasons, "; ")
+	}
+	return s
+}
+
+func verdictStyle(j *api.Judgement) style {
+	switch {
+	case j.Verdict == nil:
+		return plain
+	case *j.Verdict == reading.Leak:
+		return bad
+	case *j.Verdict == reading.SlowPeer:
+		return warn
+	default:
+		return plain
+	}
+}
+
+// coverageLine says how much the ledger explains, with its error bound; ""
+// where there is nothing to explain.
+func coverageLine(l *api.Ledger, m *api.Memory) string {
+	if m.UsedBytes == 0 && l.SeenBytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("explains %s of %s (± %s per-CPU reserve)",
+		formatCoverage(l.Coverage), formatBytes(m.UsedBytes), formatBytes(l.ReserveMaxBytes))
+}
+
+// restLines say what the table does not: what nobody can be named for, what
+// no scan saw, what could not be read, and which checks did not hold.
+func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, paint painter) []string {
+	var out []string
+	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	if t := l.Classes.Unresolved; t.Sockets > 0 {
+		say(fmt.Sprintf("unresolved: nobody could be named for %s in %s", formatBytes(t.Bytes), plural(t.Sockets, "socket")))
+	}
+	switch unseen := l.UnseenBytes; {
+	case unseen > l.ReserveMaxBytes:
+		say(fmt.Sprintf("%s: %s of %s are on sockets that the scan did not see, more than the reserve explains",
+			paint.style("unseen", warn), formatBytes(unseen), formatBytes(m.UsedBytes)))
+	case unseen < -l.ReserveMaxBytes:
+		say(fmt.Sprintf("%s: the sockets hold %s more than the kernel counts, more than the reserve explains",
+			paint.style("overseen", warn), formatBytes(-unseen)))
+	}
+	out = append(out, gapLines(gaps, columns, paint)...)
+	for _, c := range l.Checks {
+		if c.Status != reading.CheckMismatch && c.Status != reading.CheckUnsure {
+			continue
+		}
+		style := warn
+		if c.Status == reading.CheckMismatch {
+			style = bad
+		}
+		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %d (tolerance %d)", escape(c.Name),
+			escape(c.Scope), paint.style(string(c.Status), style), betweenWords(c.Before, c.After), c.Seen, c.Tolerance))
+	}
+	return out
+}
+
+func betweenWords(before, after int64) string {
+	if before == after {
+		return fmt.Sprint(before)
+	}
+	return fmt.Sprintf("%d, then %d", before, after)
+}
+
+// maxGaps bounds the gaps in a table; JSON has all.
+const maxGaps = 10
+
+func gapLines(gaps []reading.Gap, columns int, paint painter) []string {
+	var out []string
+	for i, g := range gaps {
+		if i == maxGaps {
+			out = append(out, fmt.Sprintf("and %s, all in --json", plural(int64(len(gaps)-i), "more gap")))
+			break
+		}
+		s := paint.style("not read", warn) + ": " + escape(g.What) + ": " + escape(g.Why)
+		if g.MayHideBytes != nil {
+			s += ", may hide " + formatBytes(*g.MayHideBytes)
+		}
+		out = append(out, wrap(s+" ("+escape(g.Code)+")", columns, "  ")...)
+	}
+	return out
+}
+
+// classWords names the classes that bytes are in, most bytes first, with
+// their parts where there are several.
+func classWords(c *api.Classes) string {
+	tallies := make(map[string]reading.Tally)
+	for _, class := range reading.ClassesByName() {
+		if t := c.Of(class); t != (reading.Tally{}) {
+			tallies[class.String()] = t
+		}
+	}
+	return partWords(tallies)
+}
+
+// partWords names the parts of a sum, most bytes first; parts without bytes
+// only where no part has any.
+func partWords(parts map[string]reading.Tally) string {
+	names := slices.SortedFunc(maps.Keys(parts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(parts[b].Bytes, parts[a].Bytes), cmp.Compare(parts[b].Sockets, parts[a].Sockets), cmp.Compare(a, b))
+	})
+	var sum int64
+	for _, t := range parts {
+		sum += t.Bytes
+	}
+	if sum > 0 {
+		names = slices.DeleteFunc(names, func(name string) bool { return parts[name].Bytes == 0 })
+	}
+	if len(names) > 1 && sum > 0 {
+		for i, name := range names {
+			names[i] = fmt.Sprintf("%s %.0f%%", name, 100*float64(parts[name].Bytes)/float64(sum))
+		}
+	}
+	return strings.Join(names, ", ")
+}

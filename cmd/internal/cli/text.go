@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/width"
+)
+
+// escape makes a name that a process chose safe to print: control characters
+// and ANSI escapes, line breaks, bidirectional overrides and everything else
+// that is invisible or moves other text, and bytes that are no UTF-8. The
+// backslash is doubled, so that no name can look like an escaped one.
+func escape(s string) string {
+	if !needsEscape(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, size := 0, 0; i < len(s); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\\':
+			b.WriteString(`\\`)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case visible(r):
+			b.WriteRune(r)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	return b.String()
+}
+
+func needsEscape(s string) bool {
+	if !utf8.ValidString(s) {
+		return true
+	}
+	return strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || !visible(r) })
+}
+
+// visible is false for what unicode.IsPrint refuses (controls, formats such as
+// U+202E, spaces other than U+0020), and for letters that draw nothing.
+func visible(r rune) bool {
+	return unicode.IsPrint(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) &&
+		!unicode.Is(unicode.Variation_Selector, r)
+}
+
+// textWidth counts the columns of a terminal that escaped text takes: two for
+// wide East Asian characters and emoji, none for combining marks and for the
+// colours of a painter (escaped text has no other ESC).
+func textWidth(s string) int {
+	n, colour := 0, false
+	for _, r := range s {
+		switch {
+		case r == '\x1b':
+			colour = true
+		case colour:
+			colour = r != 'm'
+		default:
+			n += runeWidth(r)
+		}
+	}
+	return n
+}
+
+func runeWidth(r rune) int {
+	if r < 0x300 {
+		return 1
+	}
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
+
+const ellipsis = "…"
+
+// shortenMiddle cuts text to at most w columns and keeps both ends: names
+// differ at the end as often as at the start.
+func shortenMiddle(s string, w int) string {
+	if textWidth(s) <= w {
+		return s
+	}
+	if w <= 1 {
+		return ellipsis[:min(w, 1)*len(ellipsis)]
+	}
+	head := prefix(s, (w-1)/2+(w-1)%2)
+	return head + ellipsis + suffix(s[len(head):], w-1-textWidth(head))
+}
+
+// shortenEnd cuts text to at most w columns.
+func shortenEnd(s string, w int) string {
+	if textWidth(s) <= w {
+		return s
+	}
+	if w <= 1 {
+		return ellipsis[:min(w, 1)*len(ellipsis)]
+	}
+	return strings.TrimRight(prefix(s, w-1), " ,") + ellipsis
+}
+
+// prefix is the longest head of s within w columns, with its combining marks.
+func prefix(s string, w int) string {
+	used := 0
+	for i, r := range s {
+		if used += runeWidth(r); used > w {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// suffix is the longest tail of s within w columns, never beginning with a
+// combining mark.
+func suffix(s string, w int) string {
+	used, start := 0, len(s)
+	for i := len(s); i > 0; {
+		r, size := utf8.DecodeLastRuneInString(s[:i])
+		i -= size
+		n := runeWidth(r)
+		if used += n; used > w {
+			break
+		}
+		if n > 0 {
+			start = i
+		}
+	}
+	return s[start:]
+}
+
+// wrap breaks a sentence at blanks into lines of at most w columns where it
+// can, all but the first indented; w <= 0 leaves one line.
+func wrap(s string, w int, indent string) []string {
+	if w <= 0 {
+		return []string{s}
+	}
+	var lines []string
+	least := len(s) - len(strings.TrimLeft(s, " ")) // never in leading blanks
+	for at := breakAt(s, least, w); at >= 0; at = breakAt(s, least, w) {
+		lines = append(lines, strings.TrimRight(s[:at], " "))
+		s, least = indent+strings.TrimLeft(s[at:], " "), len(indent)
+	}
+	return append(lines, s)
+}
+
+// breakAt finds the last blank of s behind its first least bytes and at most w
+// columns in, or else the first one after; -1 where there is none, or where
+// all of s fits.
+func breakAt(s string, least, w int) int {
+	at, column, colour := -1, 0, false
+	for i, r := range s {
+		switch {
+		case r == '\x1b':
+			colour = true
+		case colour:
+			colour = r != 'm'
+		default:
+			if r == ' ' && i > least && (column <= w || at < 0) {
+				at = i
+			}
+			column += runeWidth(r)
+		}
+		if column > w && at >= 0 {
+			return at
+		}
+	}
+	return -1
+}

@@ -1,0 +1,50 @@
+// Command tcpmemctl shows who holds a host's TCP memory; see tcpmemctl --help.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
+	"github.com/tcpmemd/tcpmemd/daemon/direct"
+)
+
+// version is set by the linker (-X main.version=...).
+var version = "0.1.0-dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Main(ctx, cli.Env{
+		Args:         os.Args[1:],
+		Stdout:       os.Stdout,
+		Stderr:       os.Stderr,
+		Getenv:       os.Getenv,
+		UID:          os.Geteuid(),
+		Version:      version,
+		TerminalSize: terminalSize(),
+		OpenDirect: func(ctx context.Context) (cli.Direct, error) {
+			return direct.Open(ctx, version)
+		},
+	})
+	stop()
+	os.Exit(code)
+}
+
+// terminalSize is nil where standard output is no terminal.
+func terminalSize() func() (columns, rows int) {
+	fd := int(os.Stdout.Fd())
+	if !term.IsTerminal(fd) {
+		return nil
+	}
+	return func() (int, int) {
+		columns, rows, err := term.GetSize(fd)
+		if err != nil {
+			return 80, 24
+		}
+		return columns, rows
+	}
+}

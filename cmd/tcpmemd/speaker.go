@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
+	"github.com/tcpmemd/tcpmemd/daemon"
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/direct"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"golang.org/x/term"
+)
+
+// speaker tells a person at the terminal, or the journal, what the daemon sees.
+type speaker struct {
+	out     io.Writer
+	version string
+	journal bool
+}
+
+// handler logs to standard error. The journal has times of its own.
+func (s *speaker) handler(w io.Writer) slog.Handler {
+	return slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if s.journal && len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+}
+
+func (s *speaker) start(socket string) {
+	fmt.Fprintf(s.out, "tcpmemd %s, observing: nothing is touched.", s.version)
+	if !s.journal {
+		if socket != "" {
+			fmt.Fprintf(s.out, " Ask it with: tcpmemctl --socket %s status.", socket)
+		}
+		fmt.Fprint(s.out, " Ctrl-C ends it.\n")
+	}
+	fmt.Fprintln(s.out)
+}
+
+// firstReading prints the page of tcpmemctl owners.
+func (s *speaker) firstReading(r *reading.Reading) {
+	if s.journal {
+		return // the status line and tcpmemctl say it
+	}
+	columns := 80
+	if f, ok := s.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			columns = w
+		}
+	}
+	cli.Report(s.out, api.OwnersFrom(direct.Meta(s.version, api.SourceDaemon), r), columns)
+	fmt.Fprintln(s.out, "\nFrom here on, one line for each change of level:")
+}
+
+// level prints a change of level.
+func (s *speaker) level(from reading.Level, now daemon.Snapshot) {
+	at := ""
+	if !s.journal {
+		at = now.Level.Since.UTC().Format("15:04:05Z ")
+	}
+	fmt.Fprintf(s.out, "%slevel %s (was %s): %s\n", at, now.Level.Level, from, now.Level.Why)
+}
+
+func (s *speaker) end() {
+	if !s.journal {
+		fmt.Fprintln(s.out, "tcpmemd ended.")
+	}
+}

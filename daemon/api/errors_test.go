@@ -1,0 +1,83 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestDialError(t *testing.T) {
+	wrapped := func(errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", errno)}
+	}
+	for _, tt := range []struct {
+		errno syscall.Errno
+		want  string
+	}{
+		{syscall.ENOENT, "*api.NotRunningError connect to /s: the daemon is not running: no such file or directory"},
+		{syscall.ECONNREFUSED, "*api.NotRunningError connect to /s: the daemon is not running: connection refused"},
+		{syscall.EACCES, "*api.PermissionError connect to /s: permission denied"},
+		{syscall.EPERM, "*api.PermissionError connect to /s: operation not permitted"},
+		{syscall.EMFILE, "*fmt.wrapError connect to /s: too many open files"},
+	} {
+		err := dialError("/s", wrapped(tt.errno))
+		if got := fmt.Sprintf("%T %v", err, err); got != tt.want || !errors.Is(err, tt.errno) {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
+}
+
+func TestSocketStreamIsWholeOrAnError(t *testing.T) {
+	for _, text := range []string{"", `{"socket":{"cookie":1}}`, `{"socket":{"cookie":1}}` + "\n" + `{"end":{"vers`} {
+		if _, err := readSocketStream(strings.NewReader(text)); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%q: %v, want unexpected EOF", text, err)
+		}
+	}
+}
+
+func TestSocketPaths(t *testing.T) {
+	dir := t.TempDir()
+	env := func(pairs ...string) func(string) string {
+		return func(key string) string {
+			for i := 0; i < len(pairs); i += 2 {
+				if pairs[i] == key {
+					return pairs[i+1]
+				}
+			}
+			return ""
+		}
+	}
+	own := filepath.Join(dir, "tcpmemd", "tcpmemd.sock")
+	for _, tt := range []struct {
+		getenv         func(string) string
+		uid            int
+		serves, client string
+	}{
+		{env(), 0, SystemSocket, SystemSocket},
+		{env("XDG_RUNTIME_DIR", dir), 0, SystemSocket, SystemSocket},
+		{env("XDG_RUNTIME_DIR", dir), 1000, own, SystemSocket},
+		{env("TCPMEMD_SOCKET", "/x", "XDG_RUNTIME_DIR", dir), 1000, "/x", "/x"},
+	} {
+		if got := DefaultSocket(tt.getenv, tt.uid); got != tt.serves {
+			t.Errorf("uid %d serves %s, want %s", tt.uid, got, tt.serves)
+		}
+		if got := FindSocket(tt.getenv, tt.uid); got != tt.client {
+			t.Errorf("uid %d asks %s, want %s", tt.uid, got, tt.client)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(own), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(own, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := FindSocket(env("XDG_RUNTIME_DIR", dir), 1000); got != own {
+		t.Errorf("with a daemon of their own: asks %s, want %s", got, own)
+	}
+}

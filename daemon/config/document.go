@@ -1,0 +1,119 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxFile is far above any configuration, and keeps a wrong path, as of a log
+// or a device, out of memory.
+const maxFile = 1 << 20
+
+// entry is a key of a file with its value in TOML's own types: string, int64,
+// float64, bool, time.Time, []any, map[string]any, []map[string]any.
+type entry struct {
+	key    string // joined by dots, parts with other signs in quotes
+	value  any
+	table  bool // a table with nothing in it
+	line   int  // 1 is the first, 0 not known
+	column int
+}
+
+func (e entry) fail(file string, err error) *Error {
+	return &Error{File: file, Line: e.line, Err: err}
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &Error{File: path, Err: cause(err)}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, &Error{File: path, Err: cause(err)}
+	}
+	if len(data) > maxFile {
+		return nil, &Error{File: path, Err: errors.New("larger than 1 MiB")}
+	}
+	return data, nil
+}
+
+// cause takes the path out of err: Error names the file.
+func cause(err error) error {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
+		return fmt.Errorf("%s: %w", pathErr.Op, pathErr.Err)
+	}
+	return err
+}
+
+// parseDocument gives the keys of a file in their order, and an *Error with
+// line and column where it is not TOML.
+func parseDocument(file string, text []byte) ([]entry, error) {
+	var top map[string]toml.Primitive
+	md, err := toml.Decode(string(text), &top)
+	if err != nil {
+		return nil, syntaxError(file, err)
+	}
+	doc := entries(&md, top, nil)
+	slices.SortStableFunc(doc, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	return doc, nil
+}
+
+// entries walks a table and those inside it.
+func entries(md *toml.MetaData, table map[string]toml.Primitive, above toml.Key) []entry {
+	var found []entry
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		path := append(slices.Clip(above), name)
+		n := locate(md, table[name])
+		e := entry{key: path.String(), value: n.value, line: n.at.Line, column: n.at.Col}
+		if inner, ok := n.value.(map[string]any); ok && !isSetting(e.key) {
+			if len(inner) > 0 {
+				var below map[string]toml.Primitive
+				if err := md.PrimitiveDecode(table[name], &below); err == nil {
+					found = append(found, entries(md, below, path)...)
+					continue
+				}
+			}
+			if isTable(e.key) {
+				continue
+			}
+			e.table = true
+		}
+		found = append(found, e)
+	}
+	return found
+}
+
+// located is a value and its position. The decoder keeps positions to itself,
+// but puts them into the error of an Unmarshaler; so UnmarshalTOML always
+// returns one.
+type located struct {
+	value any
+	at    toml.Position
+}
+
+var errLocated = errors.New("located")
+
+func locate(md *toml.MetaData, p toml.Primitive) located {
+	var l located
+	if parseErr, ok := errors.AsType[toml.ParseError](md.PrimitiveDecode(p, &l)); ok {
+		l.at = parseErr.Position
+	}
+	return l
+}
+
+// UnmarshalTOML implements toml.Unmarshaler.
+func (l *located) UnmarshalTOML(v any) error {
+	l.value = v
+	return errLocated
+}

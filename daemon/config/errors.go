@@ -1,0 +1,170 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Error is one mistake in one file.
+type Error struct {
+	File   string
+	Line   int // 1 is the first, 0 where the mistake has no place
+	Column int // in bytes, 1 is the first, 0 for the whole line
+	// Excerpt shows the place, on lines of its own; "" where Err says enough.
+	Excerpt string
+	// Err is fs.ErrNotExist and the like for a file that cannot be read.
+	Err error
+}
+
+// Error gives FILE:LINE:COLUMN: CAUSE, as compilers do, and the excerpt below.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(printable(e.File))
+	for _, n := range []int{e.Line, e.Column} {
+		if n > 0 {
+			fmt.Fprintf(&b, ":%d", n)
+		}
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	if e.Excerpt != "" {
+		b.WriteString("\n" + e.Excerpt)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// syntaxError keeps the library's message, position and excerpt, but says them
+// in this package's order.
+func syntaxError(file string, err error) *Error {
+	parseErr, ok := errors.AsType[toml.ParseError](err)
+	if !ok {
+		return &Error{File: file, Err: err}
+	}
+	at := parseErr.Position
+	// What comes before the excerpt is the message and "At line N, column N:".
+	_, excerpt, _ := strings.Cut(parseErr.ErrorWithPosition(), "\n\nAt line ")
+	_, excerpt, _ = strings.Cut(excerpt, ":\n\n")
+	lines := strings.Split(strings.TrimRight(excerpt, "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return &Error{
+		File: file, Line: at.Line, Column: at.Col,
+		Excerpt: strings.Join(lines, "\n"),
+		Err:     errors.New(printable(parseErr.Message)),
+	}
+}
+
+// unknownKey says so, with the known key that is nearest where one is near.
+func unknownKey(key string, table bool) error {
+	if isTable(key) {
+		return fmt.Errorf("%s is a table: set its keys, e.g. %s", key, firstOf(key))
+	}
+	what, known := "key", Keys()
+	if table {
+		what, known = "table", tables()
+	}
+	if near := nearest(key, known); near != "" {
+		return fmt.Errorf("unknown %s %s; did you mean %s?", what, quote(key), near)
+	}
+	return fmt.Errorf("unknown %s %s", what, quote(key))
+}
+
+// nearest gives the known key that key was probably meant to be, "" where none
+// is near: the one of that name in another table, or the one with the fewest
+// letters to change, a third of them at most.
+func nearest(key string, known []string) string {
+	if len(key) > 64 {
+		return ""
+	}
+	last := key[strings.LastIndexByte(key, '.')+1:]
+	best, least := "", max(2, len(key)/3)+1
+	for _, k := range known {
+		if k[strings.LastIndexByte(k, '.')+1:] == last {
+			return k
+		}
+		if d := distance(strings.ToLower(key), k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// maxShown bounds what a message repeats of a file.
+const maxShown = 80
+
+// show writes a value as in TOML.
+func show(v any) string {
+	switch v := v.(type) {
+	case string:
+		return quote(v)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case float64:
+		s := strconv.FormatFloat(v, 'g', -1, 64)
+		if strings.Trim(s, "-0123456789") == "" {
+			s += ".0" // else it reads like an integer, which is another type
+		}
+		return s
+	case bool:
+		return strconv.FormatBool(v)
+	case []any:
+		return "[...]"
+	case map[string]any, []map[string]any:
+		return "{...}"
+	default: // dates and times
+		return quote(fmt.Sprint(v))
+	}
+}
+
+func quote(s string) string { return strconv.Quote(clip(s)) }
+
+// clip shortens s to maxShown bytes and a mark, between two runes.
+func clip(s string) string {
+	for i := range s {
+		if i > maxShown {
+			return s[:i] + "..."
+		}
+	}
+	return s
+}
+
+// printable escapes what could move a terminal's cursor.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,216 @@
+// Package control answers on the daemon's Unix socket: HTTP/1.1 with the JSON
+// documents of package api. It only reads; what it may cause is a scan.
+//
+// Anyone in the daemon's group may ask, so everything is bounded: requests at
+// a time, connections, the size of a request, and its time.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// Bounds on what clients may take.
+const (
+	maxRequests    = 8  // answered at a time
+	maxConnections = 64 // open at a time
+	maxHeader      = 16 << 10
+	maxInfo        = 256 // sockets with TCP_INFO in one answer
+	shutdownGrace  = 2 * time.Second
+)
+
+const tooManyConnections = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
+	`{"error":"too many connections are open, try again"}` + "\n"
+
+// Source is what answers are made from. A reading it returns is shared and
+// nobody changes it. Its methods are called from several goroutines and return
+// when ctx ends.
+type Source interface {
+	// Meta says who answers; Now is the time of the call.
+	Meta() api.Meta
+	// State is what is known without a scan.
+	State(ctx context.Context) (api.State, error)
+	// Read returns the last full reading, or with fresh one that was begun
+	// after the call where the CPU budget allows it.
+	Read(ctx context.Context, fresh bool) (*reading.Reading, error)
+	// Sockets gives each socket that want accepts to yield. Neither may keep
+	// the pointer; yield may block on a slow client until ctx ends.
+	Sockets(ctx context.Context, want func(*reading.Socket) bool, yield func(*reading.Socket) error) error
+	// Info asks the kernel about one connection.
+	Info(ctx context.Context, s *reading.Socket) (*api.TCPInfo, error)
+	// Doctor looks at what the host and the daemon's rights allow.
+	Doctor(ctx context.Context) ([]api.DoctorCheck, error)
+}
+
+// Config is what a server needs. Timeout bounds each request (0: 30 s).
+type Config struct {
+	Listener *Listener
+	Source   Source
+	Log      *slog.Logger
+	Timeout  time.Duration
+}
+
+// Server serves the daemon's socket.
+type Server struct {
+	listener *Listener
+	source   Source
+	log      *slog.Logger
+	timeout  time.Duration
+	slots    chan struct{}
+	ready    chan struct{}
+}
+
+// New prepares a server, which owns the listener from now on.
+func New(c Config) *Server {
+	if c.Timeout <= 0 {
+		c.Timeout = 30 * time.Second
+	}
+	return &Server{
+		listener: c.Listener,
+		source:   c.Source,
+		log:      c.Log,
+		timeout:  c.Timeout,
+		slots:    make(chan struct{}, maxRequests),
+		ready:    make(chan struct{}),
+	}
+}
+
+func (s *Server) String() string { return "control socket " + s.listener.Path() }
+
+// Ready is closed when clients are answered.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until ctx ends, which is no error. Requests that are under way
+// then are cancelled and waited for; the socket is gone when Run returns.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.listener.Close()
+	server := &http.Server{
+		Handler:           http.MaxBytesHandler(s.handler(), 0), // requests here have no body
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      s.timeout + 5*time.Second, // the answer that it took too long
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(s.listener) }()
+	close(s.ready)
+
+	select {
+	case err := <-done:
+		server.Close()
+		return fmt.Errorf("serve %s: %w", s.listener.Path(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if err != nil {
+		err = fmt.Errorf("shut down %s: %w", s.listener.Path(), errors.Join(err, server.Close()))
+	}
+	<-done
+	return err
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, answer := range map[string]answer{
+		"/v1/status":  s.status,
+		"/v1/owners":  s.owners,
+		"/v1/groups":  s.groups,
+		"/v1/orphans": s.orphans,
+		"/v1/doctor":  s.doctor,
+	} {
+		mux.Handle("GET "+path, s.limited(document(answer)))
+	}
+	mux.Handle("GET /v1/sockets", s.limited(s.sockets))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, &problem{http.StatusNotFound, fmt.Sprintf("this daemon does not know %s %.100q", r.Method, r.URL.Path)})
+	})
+	return mux
+}
+
+// limited gives a request one of the slots and a deadline, or refuses it.
+func (s *Server) limited(serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, _ := PeerOf(r.Context())
+		log := s.log.With("path", r.URL.Path, "peer_pid", peer.PID, "peer_uid", peer.UID)
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			log.Debug("request refused", "reason", "busy")
+			refuse(w, &problem{http.StatusServiceUnavailable,
+				fmt.Sprintf("%d requests are being answered already, try again", maxRequests)})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
+		defer cancel()
+		started := time.Now()
+		err := serve(w, r.WithContext(ctx))
+		if err == nil {
+			log.Debug("request answered", "took", time.Since(started))
+			return
+		}
+		log.Debug("request failed", "took", time.Since(started), "error", err)
+		refuse(w, s.problemOf(r.Context(), err))
+	})
+}
+
+// problem is an answer that is not a document.
+type problem struct {
+	status  int
+	message string
+}
+
+func (p *problem) Error() string { return p.message }
+
+// problemOf gives an error its status. The caller may read why: the socket is
+// for administrators.
+func (s *Server) problemOf(request context.Context, err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	switch {
+	case request.Err() != nil:
+		return &problem{http.StatusServiceUnavailable, "the daemon is stopping"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &problem{http.StatusGatewayTimeout, fmt.Sprintf("no answer within %s", s.timeout)}
+	default:
+		return &problem{http.StatusInternalServerError, err.Error()}
+	}
+}
+
+// answer makes a document.
+type answer func(*http.Request) (any, error)
+
+func document(make answer) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		doc, err := make(r)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		// An error now is the client's: it has gone away.
+		_ = json.NewEncoder(w).Encode(doc)
+		return nil
+	}
+}
+
+func refuse(w http.ResponseWriter, p *problem) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(p.status)
+	_ = json.NewEncoder(w).Encode(api.Problem{Error: p.message})
+}

@@ -1,0 +1,287 @@
+// Package daemon is the loop: it takes a sample each second, has the host
+// scanned when that pays, judges level and trend, and answers questions. One
+// goroutine owns what changes; reading the host takes place in another, so
+// that a long scan never delays a sample.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/control"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/trend"
+	"github.com/tcpmemd/tcpmemd/daemon/kmsg"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/scan"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config is what a daemon needs to run.
+type Config struct {
+	Version string
+	Socket  string // path of the control socket, "" for none
+
+	Sample  time.Duration // between samples
+	Calm    time.Duration // between scans at level calm
+	Pressed time.Duration // between scans above it
+	CPU     float64       // share of one CPU for reading processes
+	Protect []string
+	// TableBytes bounds the socket table.
+	TableBytes int
+
+	Log    *slog.Logger
+	Notify Notifier
+	// FirstReading and Level tell a person what was seen: the first full
+	// reading, and each change of level. They must not block.
+	FirstReading func(*reading.Reading)
+	Level        func(from reading.Level, s Snapshot)
+}
+
+// Notifier tells the service manager how the daemon is.
+type Notifier interface {
+	Ready(status string) error
+	Status(text string) error
+	Stopping() error
+	Watchdog() error
+}
+
+// Snapshot is what the daemon knows at one moment; it does not change.
+type Snapshot struct {
+	Sample  reading.Sample
+	Level   level.State
+	Reading *reading.Reading // nil before the first scan
+}
+
+// Daemon watches this host.
+type Daemon struct {
+	cfg     Config
+	started time.Time
+	log     *slog.Logger
+	reader  *reader
+	listen  *control.Listener
+	kmsg    *kmsg.Log
+	trend   *trend.Tracker
+
+	// Owned by the loop.
+	now      Snapshot
+	nextScan time.Time
+	waiting  []chan<- *reading.Reading // for a scan that begins after they asked
+	scanning []chan<- *reading.Reading // for the scan that runs
+	busy     bool
+	turns    int
+
+	snapshot atomic.Pointer[Snapshot]
+	asked    chan chan<- *reading.Reading
+}
+
+// New opens everything that the daemon reads and its socket. It fails outside
+// the initial network namespace, and where another daemon runs.
+func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
+	d = &Daemon{
+		cfg: cfg, started: time.Now(), log: cfg.Log,
+		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
+		asked: make(chan chan<- *reading.Reading),
+	}
+	if cfg.Socket != "" {
+		if d.listen, err = control.Listen(cfg.Socket); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, d.listen.Close())
+			}
+		}()
+	}
+	kernelLog, err := kmsg.Open("/dev/kmsg", cfg.Log.With("part", "kmsg"))
+	if err != nil {
+		cfg.Log.Warn("kernel log is not read: counters decide without it", "err", err)
+		kernelLog = nil
+	}
+	scanner, err := scan.Open(ctx, scan.Config{
+		Protect: cfg.Protect, TableBytes: cfg.TableBytes, Workers: 1,
+		Log: cfg.Log.With("part", "scan"), KernelLog: kernelLog.Counts,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.kmsg = kernelLog
+	d.reader = newReader(scanner)
+	return d, nil
+}
+
+// Run watches until ctx ends, which is no error.
+func (d *Daemon) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	var served <-chan struct{}
+	if d.listen != nil {
+		server := control.New(control.Config{Listener: d.listen, Source: &source{d}, Log: d.log.With("part", "control")})
+		served = server.Ready()
+		group.Go(func() error { return server.Run(ctx) })
+	}
+	group.Go(func() error { return d.reader.run(ctx) })
+	if d.kmsg != nil {
+		group.Go(func() error { return d.kmsg.Run(ctx) })
+	}
+	group.Go(func() error { return d.loop(ctx, served) })
+	err := group.Wait()
+	return errors.Join(err, d.reader.close())
+}
+
+// loop is the daemon's one owner of state.
+func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
+	defer func() { d.told("stopping", d.cfg.Notify.Stopping()) }()
+	tick := time.NewTicker(d.cfg.Sample)
+	defer tick.Stop()
+	if err := d.turn(time.Now()); err != nil {
+		return err // nothing can be read: say so at start, not later
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if err := d.turn(now); err != nil {
+				d.log.Error("take sample", "err", err)
+			}
+		case <-d.kernelLog():
+			d.nextScan = time.Time{}
+		case reply := <-d.asked:
+			d.waiting = append(d.waiting, reply)
+		case r := <-d.reader.results:
+			first := d.now.Reading == nil
+			d.take(r)
+			if first && d.now.Reading != nil {
+				if d.listen != nil {
+					<-served
+				}
+				d.told("ready", d.cfg.Notify.Ready(d.status()))
+				d.cfg.FirstReading(d.now.Reading)
+			}
+		}
+		d.scanIfDue(time.Now())
+	}
+}
+
+// kernelLog is signalled when the kernel logs that TCP memory is short.
+func (d *Daemon) kernelLog() <-chan struct{} {
+	if d.kmsg == nil {
+		return nil
+	}
+	return d.kmsg.Matched()
+}
+
+// Namespaces read beside the own one in each sample of a calm host; above calm
+// it is all of them.
+const calmNamespaces = 8
+
+// turn takes a sample and judges it.
+func (d *Daemon) turn(now time.Time) error {
+	d.turns++
+	namespaces := calmNamespaces
+	if d.now.Level.Level > reading.Calm {
+		namespaces = scan.EveryNamespace
+	}
+	s, err := d.reader.scanner.Sample(namespaces)
+	from := d.now.Level.Level
+	if err == nil {
+		d.trend.ObserveSample(&s)
+		d.now.Sample = s
+		d.now.Level = level.Next(d.now.Level, &s, now)
+	} else {
+		d.now.Level = level.Next(d.now.Level, sampleOrNil(&d.now.Sample), now)
+	}
+	d.publish()
+	if to := d.now.Level.Level; to != from {
+		if to > from {
+			d.nextScan = time.Time{}
+		}
+		d.cfg.Level(from, d.now)
+		d.told("status", d.cfg.Notify.Status(d.status()))
+	}
+	d.told("watchdog", d.cfg.Notify.Watchdog())
+	const refreshTurns = 5
+	if d.turns%refreshTurns == 0 || d.now.Level.Level > reading.Calm {
+		d.reader.refresh()
+	}
+	return err
+}
+
+func sampleOrNil(s *reading.Sample) *reading.Sample {
+	if s.At.IsZero() {
+		return nil
+	}
+	return s
+}
+
+// scanIfDue starts a scan when its time has come or somebody waits.
+func (d *Daemon) scanIfDue(now time.Time) {
+	if d.busy || now.Before(d.nextScan) && len(d.waiting) == 0 {
+		return
+	}
+	interval := d.cfg.Calm
+	if d.now.Level.Level > reading.Calm {
+		interval = d.cfg.Pressed
+	}
+	o := scan.Options{
+		Thorough: len(d.waiting) > 0 || d.now.Level.Level > reading.Calm || d.now.Reading == nil,
+		Budget:   max(time.Duration(d.cfg.CPU*float64(interval)), minBudget),
+	}
+	if !d.reader.scan(o) {
+		return // it is refreshing or listing: the next event tries again
+	}
+	d.busy = true
+	d.scanning, d.waiting = d.waiting, nil
+	d.nextScan = now.Add(interval)
+}
+
+// minBudget lets a scan that somebody waits for name most owners at once.
+const minBudget = 500 * time.Millisecond
+
+// take judges a finished scan.
+func (d *Daemon) take(r result) {
+	d.busy = false
+	defer func() { d.scanning = nil }()
+	if r.err != nil {
+		d.log.Error("scan", "err", r.err)
+		for _, reply := range d.scanning {
+			close(reply)
+		}
+		return
+	}
+	r.reading.Level = d.now.Level.Level
+	d.trend.Observe(r.reading)
+	d.now.Reading = r.reading
+	d.publish()
+	for _, reply := range d.scanning {
+		reply <- r.reading // buffered by who asked
+	}
+}
+
+// publish makes what the loop knows visible to the goroutines that answer.
+func (d *Daemon) publish() {
+	s := d.now
+	d.snapshot.Store(&s)
+}
+
+// told logs that the service manager could not be told.
+func (d *Daemon) told(what string, err error) {
+	if err != nil {
+		d.log.Warn("notify service manager", "what", what, "err", err)
+	}
+}
+
+// status is the one line that systemctl status shows.
+func (d *Daemon) status() string {
+	s := &d.now.Sample
+	text := fmt.Sprintf("%s: %d of %d pages of TCP memory (%.0f %%)", d.now.Level.Level, s.Used, s.Mem.Max, 100*s.Fill())
+	if r := d.now.Reading; r != nil && len(r.Owners) > 0 && r.Owners[0].Sum.Bytes > 0 {
+		o := r.Owners[0]
+		text += fmt.Sprintf(", most held by %s (%.0f %%)", o.Name, 100*float64(o.Sum.Bytes)/float64(max(1, r.Ledger.Seen)))
+	}
+	return text + ", observing"
+}

@@ -1,0 +1,119 @@
+package owner
+
+import (
+	"net/netip"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// Sockets in an accept queue have no struct socket and so no inode: only their
+// local address says which listener they wait for. Queues groups them by it.
+type Queues struct {
+	listeners map[endpoint][]listener
+	index     map[queueKey]ProcRef
+	keys      []queueKey // by ProcRef-1
+}
+
+type endpoint struct {
+	ns   uint16
+	addr netip.AddrPort // unmapped; the zero Addr is the wildcard of both families
+	v4   bool           // for the wildcard: 0.0.0.0 rather than ::
+}
+
+type queueKey struct {
+	ns     uint16
+	addr   netip.AddrPort
+	cgroup uint64
+}
+
+type listener struct {
+	key    reading.Cookie
+	cgroup uint64
+}
+
+// NewQueues returns an empty collection for one scan.
+func NewQueues() *Queues {
+	return &Queues{listeners: map[endpoint][]listener{}, index: map[queueKey]ProcRef{}}
+}
+
+// Listen records a listening socket.
+func (q *Queues) Listen(ns uint16, s *reading.Socket) {
+	e := endpointOf(ns, s.Local)
+	q.listeners[e] = append(q.listeners[e], listener{Key(s), s.CgroupID})
+}
+
+// Unaccepted records a socket that waits to be accepted.
+func (q *Queues) Unaccepted(t *Table, ns uint16, s *reading.Socket) {
+	i, _ := t.find(Key(s))
+	if i < 0 {
+		return
+	}
+	key := queueKey{ns, netip.AddrPortFrom(s.Local.Addr().Unmap(), s.Local.Port()), s.CgroupID}
+	ref, ok := q.index[key]
+	if !ok {
+		q.keys = append(q.keys, key)
+		ref = ProcRef(len(q.keys))
+		q.index[key] = ref
+	}
+	t.at(i).holder = ref
+}
+
+func endpointOf(ns uint16, a netip.AddrPort) endpoint {
+	addr := a.Addr().Unmap()
+	if addr.IsUnspecified() {
+		return endpoint{ns: ns, addr: netip.AddrPortFrom(netip.Addr{}, a.Port()), v4: addr.Is4()}
+	}
+	return endpoint{ns: ns, addr: netip.AddrPortFrom(addr, a.Port())}
+}
+
+// candidates are the listeners that a queue may belong to, in the order in which
+// inet_lookup_listener prefers them: the exact address, IPv4's any, then
+// IPv6's any, which takes IPv4 connections too unless IPV6_V6ONLY is set. Of
+// several (SO_REUSEPORT) those with the child's cgroup id: a child inherits it
+// from its listener.
+func (q *Queues) candidates(k queueKey) []listener {
+	port := k.addr.Port()
+	any := netip.AddrPortFrom(netip.Addr{}, port)
+	tries := []endpoint{{ns: k.ns, addr: k.addr}, {ns: k.ns, addr: any}}
+	if k.addr.Addr().Is4() {
+		tries = []endpoint{tries[0], {ns: k.ns, addr: any, v4: true}, tries[1]}
+	}
+	for _, e := range tries {
+		all := q.listeners[e]
+		if len(all) == 0 {
+			continue
+		}
+		var same []listener
+		for _, l := range all {
+			if l.cgroup == k.cgroup {
+				same = append(same, l)
+			}
+		}
+		if len(same) > 0 {
+			return same
+		}
+		return all
+	}
+	return nil
+}
+
+// owners resolves each queue to its listener's owner, by ProcRef-1. A queue
+// whose candidates have different owners is ambiguous and stays 0.
+func (q *Queues) owners(t *Table, ownerOf func(*entry) Ref) []Ref {
+	out := make([]Ref, len(q.keys))
+	for i, k := range q.keys {
+		for n, l := range q.candidates(k) {
+			j, _ := t.find(l.key)
+			if j < 0 {
+				continue
+			}
+			ref := ownerOf(t.at(j))
+			if n > 0 && ref != out[i] {
+				out[i] = 0
+				break
+			}
+			out[i] = ref
+		}
+	}
+	return out
+}

@@ -1,0 +1,158 @@
+package owner
+
+import (
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// Search looks for the holders of the table's sockets. Holds may be asked from
+// several goroutines; Found must be called from one, and from none while the
+// table changes.
+type Search struct {
+	t      *Table
+	index  []uint32 // open addressing: entry number + 1, keyed on inode
+	mask   uint32
+	number uint32
+
+	// Matter counts sockets without a holder that hold memory or listen;
+	// Wanted counts all without a holder.
+	Matter, Wanted int
+}
+
+// BeginSearch builds the inode index of the sockets in the table.
+func (t *Table) BeginSearch() *Search {
+	t.search++
+	size := uint32(chunkSize)
+	for size < 2*uint32(t.n) {
+		size *= 2
+	}
+	s := &Search{t: t, index: make([]uint32, size), mask: size - 1, number: t.search}
+	for i := range t.n {
+		e := t.at(i)
+		if e.inode == 0 {
+			continue
+		}
+		slot := s.slotOf(e.inode)
+		for s.index[slot] != 0 {
+			slot = (slot + 1) & s.mask
+		}
+		s.index[slot] = uint32(i + 1)
+		if e.holder == 0 {
+			s.Wanted++
+			if e.matters() {
+				s.Matter++
+			}
+		}
+	}
+	return s
+}
+
+// Number identifies the search: processes that it read in full carry it in
+// Proc.Read.
+func (s *Search) Number() uint32 { return s.number }
+
+// Wants reports without building a search how many sockets have no holder and
+// were not searched for in vain before: those that matter, and all.
+func (t *Table) Wants() (matter, all int) {
+	for i := range t.n {
+		e := t.at(i)
+		if e.inode == 0 || e.holder != 0 || e.flags&flagSearched != 0 {
+			continue
+		}
+		all++
+		if e.matters() {
+			matter++
+		}
+	}
+	return matter, all
+}
+
+// matters: it holds memory, or owns the sockets in its accept queue.
+func (e *entry) matters() bool {
+	return e.bytes() != 0 || reading.State(e.state) == reading.Listen
+}
+
+// inodes are handed out in sequence (get_next_ino), so spread them.
+func (s *Search) slotOf(inode uint32) uint32 { return inode * 0x9e3779b1 >> 7 & s.mask }
+
+// Holds reports whether a socket of the table has this inode.
+func (s *Search) Holds(inode uint32) bool {
+	for slot := s.slotOf(inode); s.index[slot] != 0; slot = (slot + 1) & s.mask {
+		if s.t.at(int(s.index[slot]-1)).inode == inode {
+			return true
+		}
+	}
+	return false
+}
+
+// Found records that a process holds a descriptor of the sockets with this
+// inode: an MPTCP socket and its subflows share one.
+func (s *Search) Found(p ProcRef, inode uint32) {
+	for slot := s.slotOf(inode); s.index[slot] != 0; slot = (slot + 1) & s.mask {
+		e := s.t.at(int(s.index[slot] - 1))
+		if e.inode != inode {
+			continue
+		}
+		switch {
+		case e.holder == 0:
+			s.Wanted--
+			if e.matters() {
+				s.Matter--
+			}
+			e.holder, e.verified = p, s.number
+			e.flags &^= flagSearched
+		case e.holder == p:
+			e.verified = s.number
+		default:
+			s.t.addShare(e, p, s.number)
+		}
+	}
+}
+
+// addShare records p beside the holder that is known.
+func (t *Table) addShare(e *entry, p ProcRef, search uint32) {
+	list := t.shared[e.key]
+	if e.flags&flagShared == 0 {
+		list = append(list, share{e.holder, e.verified})
+		e.flags |= flagShared
+	}
+	for i := range list {
+		if list[i].proc == p {
+			list[i].verified = search
+			return
+		}
+	}
+	t.shared[e.key] = append(list, share{p, search})
+}
+
+// GaveUp marks what a search over every process did not find, so that the next
+// scan does not start another one for it.
+func (s *Search) GaveUp() {
+	for i := range s.t.n {
+		if e := s.t.at(i); e.inode != 0 && e.holder == 0 {
+			e.flags |= flagSearched
+		}
+	}
+}
+
+// AddHidden records a socket that no dump shows: found through a descriptor of
+// p. Further holders of the same socket are recorded as shares.
+func (t *Table) AddHidden(ns uint16, s *reading.Socket, p ProcRef) {
+	i, _ := t.find(Key(s))
+	if i >= 0 && t.at(i).seen == t.scan && t.at(i).flags&flagHidden == 0 {
+		return // the dump had it: not hidden
+	}
+	if i < 0 || t.at(i).seen != t.scan {
+		t.Add(ns, s)
+		if i, _ = t.find(Key(s)); i < 0 {
+			return // the table is full
+		}
+	}
+	e := t.at(i)
+	e.flags |= flagHidden
+	switch e.holder {
+	case 0, p:
+		e.holder, e.verified = p, t.search
+	default:
+		t.addShare(e, p, t.search)
+	}
+}

@@ -1,0 +1,191 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tcpmemd/tcpmemd/daemon/ledger"
+	"github.com/tcpmemd/tcpmemd/daemon/netns"
+	"github.com/tcpmemd/tcpmemd/daemon/owner"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/sockdiag"
+)
+
+// sweep is what one pass over all namespaces gathers beside the table.
+type sweep struct {
+	queues        *owner.Queues
+	ends          owner.Ends
+	kernelUse     map[reading.Cookie]string // by whom
+	netns         []ledger.Netns            // namespaces that have or had sockets
+	at            []*netns.Namespace        // beside netns
+	orphans       int64
+	boundInactive int64
+	blind         bool // some namespace could not be read
+	gaps          []reading.Gap
+}
+
+// sweep dumps every namespace that has sockets into the table.
+func (s *Scanner) sweep(ctx context.Context) (*sweep, error) {
+	w := &sweep{queues: owner.NewQueues(), kernelUse: map[reading.Cookie]string{}}
+	s.kernel.refresh()
+	s.spaces = s.netns.All()
+	s.used = make([]bool, len(s.spaces))
+	if len(s.spaces) > math.MaxUint16 {
+		return nil, fmt.Errorf("scan sockets: %d network namespaces are more than the table can tell apart", len(s.spaces))
+	}
+	for i, n := range s.spaces {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s.sweepOne(ctx, w, uint16(i), n)
+	}
+	return w, ctx.Err()
+}
+
+func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Namespace) {
+	before, err := s.netns.Inuse(n)
+	if err != nil {
+		w.unreadable(n, err)
+		return
+	}
+	if before == 0 {
+		return // a walk of the whole hash table for nothing
+	}
+	s.used[ns] = true
+	count := ledger.Netns{Before: before}
+	err = s.dump(ctx, n, func(sock *reading.Socket) {
+		s.row(w, ns, &count, sock)
+	})
+	count.ID = n.ID
+	if err != nil {
+		w.unreadable(n, err)
+		return
+	}
+	if count.After, err = s.netns.Inuse(n); err != nil {
+		w.unreadable(n, err)
+		return
+	}
+	w.netns = append(w.netns, count)
+	w.at = append(w.at, n)
+}
+
+// unreadable notes a namespace that could not be dumped, or not to the end. One
+// that vanished took its sockets with it and is no gap.
+func (w *sweep) unreadable(n *netns.Namespace, err error) {
+	w.blind = true
+	w.gaps = append(w.gaps, reading.Gap{Code: "netns-unreadable", What: fmt.Sprintf("netns %d", n.ID.Inode), Why: err.Error()})
+}
+
+// dump lists the TCP and MPTCP sockets of a namespace.
+func (s *Scanner) dump(ctx context.Context, n *netns.Namespace, yield func(*reading.Socket)) error {
+	conn, err := s.connect(n)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.DumpTCP(ctx, yield); err != nil {
+		return err
+	}
+	if s.noMPTCP {
+		return nil
+	}
+	err = conn.DumpMPTCP(ctx, yield)
+	if errors.Is(err, sockdiag.ErrUnsupported) {
+		s.noMPTCP = true
+		return nil
+	}
+	return err
+}
+
+// connect opens a sock_diag connection inside a namespace.
+func (s *Scanner) connect(n *netns.Namespace) (conn *sockdiag.Conn, err error) {
+	err = s.netns.Do(n, func() (err error) {
+		conn, err = sockdiag.Open(s.buf)
+		return err
+	})
+	return conn, err
+}
+
+// row takes one socket of a dump.
+func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.Socket) {
+	if sock.State == reading.TimeWait || !s.table.Add(ns, sock) {
+		return
+	}
+	switch {
+	case sock.MPTCP:
+	case sock.State == reading.BoundInactive:
+		w.boundInactive++
+	default:
+		count.Seen++
+	}
+	switch {
+	case sock.State == reading.Listen:
+		w.queues.Listen(ns, sock)
+	case sock.Inode != 0:
+	case !owner.IsOrphanState(sock.State):
+		w.queues.Unaccepted(s.table, ns, sock)
+	case !sock.MPTCP: // the kernel counts its subflows, not the MPTCP socket
+		w.orphans++
+	}
+	w.ends.Offer(ns, sock)
+	if who := s.kernel.match(sock); who != "" {
+		w.kernelUse[owner.Key(sock)] = who
+	}
+}
+
+// recount looks again at the namespaces whose sockets do not fit their
+// counter, and at the orphans: only a difference that stays is a finding.
+func (s *Scanner) recount(ctx context.Context, w *sweep) {
+	for i := range w.netns {
+		n := &w.netns[i]
+		if n.Before != n.After || n.Seen == n.Before {
+			continue
+		}
+		var again ledger.Recount
+		var err error
+		if again.Before, err = s.netns.Inuse(w.at[i]); err != nil {
+			continue
+		}
+		err = s.dump(ctx, w.at[i], func(sock *reading.Socket) {
+			if !sock.MPTCP && sock.State != reading.TimeWait && sock.State != reading.BoundInactive {
+				again.Seen++
+			}
+		})
+		if err != nil {
+			continue
+		}
+		if again.After, err = s.netns.Inuse(w.at[i]); err == nil {
+			n.Recount = &again
+		}
+	}
+}
+
+// recountOrphans counts the orphans of all namespaces once more.
+func (s *Scanner) recountOrphans(ctx context.Context) *ledger.Recount {
+	before, err := s.host.read()
+	if err != nil {
+		return nil
+	}
+	again := ledger.Recount{Before: before.Orphans}
+	for _, n := range s.spaces {
+		if inuse, err := s.netns.Inuse(n); err != nil || inuse == 0 {
+			continue
+		}
+		err := s.dump(ctx, n, func(sock *reading.Socket) {
+			if sock.Inode == 0 && !sock.MPTCP && owner.IsOrphanState(sock.State) {
+				again.Seen++
+			}
+		})
+		if err != nil {
+			return nil
+		}
+	}
+	after, err := s.host.read()
+	if err != nil {
+		return nil
+	}
+	again.After = after.Orphans
+	return &again
+}

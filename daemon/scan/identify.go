@@ -1,0 +1,179 @@
+package scan
+
+import (
+	"context"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
+	"github.com/tcpmemd/tcpmemd/daemon/owner"
+	"github.com/tcpmemd/tcpmemd/daemon/procfs"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/units"
+)
+
+// sources names owners: of processes, and of cgroups. It remembers both, so
+// that a scan asks only for what is new.
+type sources struct {
+	s      *Scanner
+	fs     procfs.FS
+	procs  []processSource // by owner.ProcRef-1
+	byPath map[string]groupSource
+	byID   map[uint64]cgroupRef
+}
+
+// processSource is a process that holds sockets.
+type processSource struct {
+	path   string // cgroup path
+	base   owner.Source
+	owner  owner.Ref
+	holder reading.Holder
+}
+
+// groupSource is what a cgroup path says, and when it was asked.
+type groupSource struct {
+	source owner.Source
+	at     time.Time
+}
+
+type cgroupRef struct {
+	path string
+	gone bool
+	ref  owner.Ref
+	at   time.Time
+}
+
+// groupAge is how long an answer about a cgroup is good: its unit may be
+// restarted and get another InvocationID, its pod's name may become known.
+const groupAge = 30 * time.Second
+
+func newSources(s *Scanner, fs procfs.FS) *sources {
+	return &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}}
+}
+
+func (c *sources) of(ref owner.ProcRef) *processSource {
+	for len(c.procs) < int(ref) {
+		c.procs = append(c.procs, processSource{})
+	}
+	return &c.procs[ref-1]
+}
+
+// identify reads who a process is, and then looks again whether it still holds
+// the socket for which it was asked: its pid may be another's by now.
+func (c *sources) identify(ctx context.Context, h freshHolder) {
+	p := c.s.index.Proc(h.ref)
+	if !p.Alive || p.Identified {
+		return
+	}
+	st, err := c.fs.Stat(int(p.PID))
+	if err != nil || st.Zombie() {
+		return
+	}
+	src := processSource{}
+	if cg, err := c.fs.Cgroup(int(p.PID)); err == nil {
+		src.path = cg.Path
+		if src.path == "" {
+			src.path = cg.V1
+		}
+	}
+	src.base = owner.Source{PID: p.PID, StartTime: st.StartTime}
+	if src.base.Command, err = c.fs.CommandOf(st); err != nil {
+		src.base.Command = st.Comm
+	}
+	if uid, err := c.fs.UID(int(p.PID)); err == nil {
+		src.base.UID = &uid
+	}
+	if !c.s.stillHolds(p.PID, h.one) {
+		return
+	}
+	p.Start, p.Identified = st.StartTime, true
+	*c.of(h.ref) = src
+	c.refreshProcess(ctx, h.ref)
+}
+
+// refreshAll brings the owners of all holders up to date, from answers that
+// are at most groupAge old.
+func (c *sources) refreshAll(ctx context.Context) {
+	for ref, p := range c.s.index.All {
+		if p.Identified {
+			c.refreshProcess(ctx, ref)
+		}
+	}
+}
+
+func (c *sources) refreshProcess(ctx context.Context, ref owner.ProcRef) {
+	src := c.of(ref)
+	who := c.group(ctx, src.path)
+	who.PID, who.StartTime = src.base.PID, src.base.StartTime
+	who.Command, who.UID = src.base.Command, src.base.UID
+	id, _ := owner.Identify(who) // a process is always somebody
+	src.owner = c.s.book.Put(id)
+	src.holder = reading.Holder{PID: int(src.base.PID), StartTime: src.base.StartTime, Command: src.base.Command, Unit: id.Unit}
+}
+
+// cgroup names the owner of a cgroup id, 0 where nobody is known.
+func (c *sources) cgroup(ctx context.Context, id uint64) owner.Ref {
+	now := time.Now()
+	known, ok := c.byID[id]
+	if ok && now.Sub(known.at) < groupAge && known.ref != 0 {
+		return known.ref
+	}
+	entry, ok := c.s.tree.Resolve(cgroup.ID(id))
+	if !ok {
+		return 0
+	}
+	known = cgroupRef{path: string(entry.Path), gone: entry.Gone, at: now}
+	who := c.group(ctx, known.path)
+	who.CgroupGone = entry.Gone
+	if o, ok := owner.Identify(who); ok {
+		known.ref = c.s.book.Put(o)
+	}
+	c.byID[id] = known
+	return known.ref
+}
+
+// group says what is known of a cgroup path: PID 1's word where there is a bus,
+// otherwise the path's own as a label.
+func (c *sources) group(ctx context.Context, path string) owner.Source {
+	now := time.Now()
+	if g, ok := c.byPath[path]; ok && now.Sub(g.at) < groupAge {
+		return g.source
+	}
+	const many = 20_000
+	if len(c.byPath) > many {
+		clear(c.byPath)
+		clear(c.byID)
+	}
+	source := c.read(ctx, path)
+	c.byPath[path] = groupSource{source, now}
+	return source
+}
+
+func (c *sources) read(ctx context.Context, path string) owner.Source {
+	label := cgroup.Parse(cgroup.Path(path))
+	c.s.pods.Name(&label)
+	src := owner.Source{
+		Cgroup: path, Unit: label.Unit, UnitKind: label.Kind(), Manager: label.Manager,
+		Container: label.Container, Pod: label.Pod,
+	}
+	outer := label.SystemUnit
+	// Without PID 1's word, or where it knows no such unit (any more), the name
+	// stays a label: good to tell, never a target.
+	if unit, err := c.s.units.ByCgroup(ctx, path); err == nil && !unit.IsSlice() {
+		outer = unit.Name
+		if label.Manager == "system" || label.Manager == "" {
+			own := cgroup.Parse(cgroup.Path(unit.ControlGroup))
+			src.Unit, src.UnitKind, src.Manager = unit.Name, own.Kind(), "system"
+			src.UnitVerified, src.InvocationID = true, unit.InvocationID
+			if service, err := c.s.units.ServiceOf(ctx, unit); err == nil {
+				src.Service = service.Name
+			}
+		}
+	}
+	if outer != "" {
+		src.Protected = units.Protected(outer, c.s.cfg.Protect)
+	}
+	if src.Protected == "" && src.Service != "" {
+		src.Protected = units.Protected(src.Service, c.s.cfg.Protect)
+	}
+	return src
+}

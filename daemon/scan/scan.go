@@ -1,0 +1,158 @@
+package scan
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/ledger"
+	"github.com/tcpmemd/tcpmemd/daemon/netns"
+	"github.com/tcpmemd/tcpmemd/daemon/owner"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// Scan reads every socket of the host and names its owner. An error means that
+// there is no reading at all; what could not be read is in its gaps.
+func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error) {
+	start := time.Now()
+	r := &reading.Reading{}
+	if err := s.Refresh(); err != nil {
+		return nil, fmt.Errorf("scan sockets: %w", err)
+	}
+	// Remember which cgroup has which id while it lives: a socket may carry the
+	// id long after the directory is gone.
+	if _, err := s.tree.Refresh(start); err != nil {
+		r.Gaps = append(r.Gaps, reading.Gap{Code: "cgroup-unreadable", What: "the cgroup tree", Why: err.Error()})
+	}
+	if err := s.pods.Refresh(start); err != nil {
+		r.Gaps = append(r.Gaps, reading.Gap{Code: "pod-names-unreadable", What: "names of pods", Why: err.Error()})
+	}
+	before, err := s.host.read()
+	if err != nil {
+		return nil, fmt.Errorf("scan sockets: %w", err)
+	}
+
+	s.table.BeginScan(uint32(start.Sub(s.started) / time.Second))
+	w, err := s.sweep(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("scan sockets: %w", err)
+	}
+	s.keepHidden()
+	seen := s.table.EndScan()
+	s.recount(ctx, w)
+	after, err := s.host.read()
+	if err != nil {
+		return nil, fmt.Errorf("scan sockets: %w", err)
+	}
+	var orphans *ledger.Recount
+	if before.Orphans == after.Orphans && w.orphans != after.Orphans && !w.blind {
+		orphans = s.recountOrphans(ctx)
+	}
+
+	others := s.wantHidden(w, after, seen)
+	q := s.searchHolders(ctx, o, others, time.Since(start))
+	hiddenSearched, end := false, after
+	if others {
+		var gaps []reading.Gap
+		hiddenSearched, gaps = s.addHidden(ctx, q)
+		hiddenSearched = hiddenSearched && q.complete && q.unreadable == 0
+		r.Gaps = append(r.Gaps, gaps...)
+		if end, err = s.host.read(); err != nil {
+			return nil, fmt.Errorf("scan sockets: %w", err)
+		}
+	}
+	s.sources.refreshAll(ctx)
+	s.last = owner.Attribute(s.table, s.book, owner.Inputs{
+		Procs: s.procs(), Queues: w.queues, Ends: w.ends.Pair(s.finder(ctx)),
+		Cgroup:     func(id uint64) owner.Ref { return s.sources.cgroup(ctx, id) },
+		KernelUse:  s.kernelOwners(w),
+		Namespaces: namespaceIDs(s.spaces),
+		Complete:   q.unreadable == 0,
+	})
+	s.finders.close()
+	s.compact()
+
+	r.Sample = s.complete(end)
+	r.Owners = s.last.Owners
+	r.Ledger = ledger.Balance(ledger.Input{
+		PageSize: pageSize, ReserveMax: after.ReserveMax,
+		Before:  ledger.Counters{Used: before.Used, Orphan: before.Orphans, Alloc: before.Alloc},
+		After:   ledger.Counters{Used: after.Used, Orphan: after.Orphans, Alloc: after.Alloc},
+		End:     ledger.Counters{Used: end.Used, Orphan: end.Orphans, Alloc: end.Alloc},
+		Classes: s.last.Classes, Named: s.last.Named,
+		Netns: w.netns, Blind: w.blind,
+		OrphansSeen: w.orphans, OrphanRecount: orphans,
+		BoundInactive: w.boundInactive, HiddenSearched: hiddenSearched,
+	})
+	r.Gaps = append(r.Gaps, w.gaps...)
+	r.Gaps = append(r.Gaps, q.gaps()...)
+	r.Gaps = append(r.Gaps, s.standingGaps(ctx)...)
+	r.Gaps = append(r.Gaps, unseenNetns(&r.Ledger)...)
+	r.Partial = q.late || ctx.Err() != nil
+	r.IndexAge = s.indexAge(time.Now())
+	r.Took = time.Since(start)
+	return r, nil
+}
+
+func namespaceIDs(list []*netns.Namespace) []reading.NetnsID {
+	ids := make([]reading.NetnsID, len(list))
+	for i, n := range list {
+		ids[i] = n.ID
+	}
+	return ids
+}
+
+// compact forgets owners that nothing names any more.
+func (s *Scanner) compact() {
+	moved := s.book.Compact(s.table, func(keep func(owner.Ref)) {
+		for i := range s.sources.procs {
+			keep(s.sources.procs[i].owner)
+		}
+		for _, c := range s.sources.byID {
+			keep(c.ref)
+		}
+	})
+	if moved == nil {
+		return
+	}
+	for i := range s.sources.procs {
+		s.sources.procs[i].owner = moved[s.sources.procs[i].owner]
+	}
+	for id, c := range s.sources.byID {
+		c.ref = moved[c.ref]
+		s.sources.byID[id] = c
+	}
+}
+
+// unseenNetns sizes what lies in namespaces that nothing shows us: the kernel
+// counts orphans over the whole host, so orphans that no dump listed are in
+// namespaces without process, mount or descriptor.
+func unseenNetns(l *reading.Ledger) []reading.Gap {
+	for _, c := range l.Checks {
+		if c.Name != "orphan" || c.Status != reading.CheckMismatch || c.Seen >= c.After {
+			continue
+		}
+		hidden := max(0, l.Unseen)
+		return []reading.Gap{{Code: "netns-unseen", What: fmt.Sprintf("%d orphans", c.After-c.Seen),
+			Why:          "they are in network namespaces that no process, mount or descriptor shows",
+			MayHideBytes: &hidden}}
+	}
+	return nil
+}
+
+// standingGaps are what this daemon cannot see, scan after scan.
+func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
+	var gaps []reading.Gap
+	if ok, why := s.tree.Available(); !ok {
+		gaps = append(gaps, reading.Gap{Code: "cgroup-v2-missing", What: "the cgroup of each socket",
+			Why: why + ": orphans of ended processes have no name"})
+	}
+	if _, _, err := s.units.Connected(ctx); err != nil {
+		gaps = append(gaps, reading.Gap{Code: "bus-missing", What: "units by PID 1's word", Why: err.Error()})
+	}
+	if t := s.table.Overflow; t.Sockets > 0 {
+		gaps = append(gaps, reading.Gap{Code: "table-full", What: fmt.Sprintf("owners of %d sockets", t.Sockets),
+			Why: "the socket table reached its bound", MayHideBytes: &t.Bytes})
+	}
+	return gaps
+}

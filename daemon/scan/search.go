@@ -1,0 +1,202 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/fds"
+	"github.com/tcpmemd/tcpmemd/daemon/owner"
+	"github.com/tcpmemd/tcpmemd/daemon/procfs"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"golang.org/x/sys/unix"
+)
+
+// Options of one scan.
+type Options struct {
+	// Thorough reads every process when sockets have no known holder, not
+	// only until each socket that matters has one: a person is waiting.
+	Thorough bool
+	// Budget bounds the time spent on reading processes, 0 for no bound.
+	Budget time.Duration
+}
+
+// rereadShare is the part of a scan's time that goes into reading processes
+// again whose number of descriptors did not change: one may have closed a
+// socket and opened another.
+const rereadShare = 20 // one in
+
+// search finds the holders of the sockets in the table.
+type search struct {
+	s        *Scanner
+	o        Options
+	number   uint32
+	found    *owner.Search
+	deadline time.Time
+	// complete: every process was read to its end.
+	complete   bool
+	unreadable int   // processes whose descriptors cannot be read
+	why        error // of one of them
+	late       bool  // the budget ran out
+	fresh      []freshHolder
+	candidates []candidate // for hidden sockets
+}
+
+// freshHolder is a process that was found to hold a socket before its identity
+// was read: one of its descriptors proves afterwards that it is still the same.
+type freshHolder struct {
+	ref owner.ProcRef
+	one fds.Descriptor
+}
+
+// candidate is a TCP descriptor that no dump shows.
+type candidate struct {
+	ref owner.ProcRef
+	fds.Descriptor
+}
+
+// searchHolders keeps the index up to date at the least cost: holders that
+// changed are read again, everything only as long as a socket that matters has
+// no holder. Others asks for candidates for hidden sockets: every process.
+func (s *Scanner) searchHolders(ctx context.Context, o Options, others bool, elapsed time.Duration) *search {
+	q := &search{s: s, o: o}
+	if o.Budget > 0 {
+		q.deadline = time.Now().Add(o.Budget)
+	}
+	changed := s.changedHolders()
+	matter, wanted := s.table.Wants()
+	s.credit += elapsed / rereadShare
+	cold := s.lastFull.IsZero()
+	switch {
+	case cold || others || o.Thorough && wanted > 0:
+		q.walk(ctx, s.index.Order(), others, func() bool { return true })
+	case matter > 0:
+		q.walk(ctx, s.index.Order(), false, func() bool { return q.found.Matter > 0 })
+	case len(changed) > 0:
+		q.walk(ctx, changed, false, func() bool { return true })
+	default:
+		if turn := s.rereads(); len(turn) > 0 {
+			q.walk(ctx, turn, false, func() bool { return true })
+		}
+	}
+	return q
+}
+
+// changedHolders verifies every process that held a socket and returns those
+// whose number of descriptors changed.
+func (s *Scanner) changedHolders() []owner.ProcRef {
+	var holders, changed []owner.ProcRef
+	for ref, p := range s.index.All {
+		if p.Sockets > 0 {
+			holders = append(holders, ref)
+		}
+	}
+	for _, ref := range holders {
+		if s.index.Verify(ref) && s.index.Changed(s.index.Proc(ref)) {
+			changed = append(changed, ref)
+		}
+	}
+	return changed
+}
+
+// rereads takes from the processes read longest ago as many as the credit pays.
+func (s *Scanner) rereads() []owner.ProcRef {
+	const perDescriptor = 3 * time.Microsecond
+	var turn []owner.ProcRef
+	var oldest owner.ProcRef
+	for ref, p := range s.index.All {
+		if p.Sockets > 0 && (oldest == 0 || p.ReadAt.Before(s.index.Proc(oldest).ReadAt)) {
+			oldest = ref
+		}
+	}
+	if oldest != 0 {
+		if cost := time.Duration(s.index.Proc(oldest).Count) * perDescriptor; cost <= s.credit {
+			s.credit -= cost
+			turn = append(turn, oldest)
+		}
+	}
+	return turn
+}
+
+// walk reads processes in order while more holds true.
+func (q *search) walk(ctx context.Context, order []owner.ProcRef, others bool, more func() bool) {
+	s := q.s
+	q.found = s.table.BeginSearch()
+	q.number = q.found.Number()
+	want := fds.Wanted{Holds: q.found.Holds, Others: others}
+	q.complete = len(order) >= s.index.Living()-1 // all but ourselves
+	now := time.Now()
+	s.index.Walk(ctx, order, s.cfg.Workers, want, func(f fds.Found) bool {
+		q.take(f, now)
+		q.late = !q.deadline.IsZero() && time.Now().After(q.deadline)
+		if q.late || !more() {
+			q.complete = false
+			return false
+		}
+		return true
+	})
+	if ctx.Err() != nil {
+		q.complete = false
+	}
+	for _, h := range q.fresh {
+		s.sources.identify(ctx, h)
+	}
+	if q.complete {
+		s.lastFull = now
+		q.found.GaveUp()
+	}
+}
+
+// take records what one process holds.
+func (q *search) take(f fds.Found, now time.Time) {
+	s := q.s
+	if f.Err != nil && !procfs.Gone(f.Err) && !errors.Is(f.Err, context.Canceled) {
+		q.unreadable++
+		q.why = f.Err
+	}
+	s.index.Record(f, q.number, now)
+	p := s.index.Proc(f.Proc)
+	for _, d := range f.Netns {
+		s.netns.Keep(d.Inode, p.PID, d.FD)
+	}
+	if len(f.Sockets)+len(f.Others) > 0 && !p.Identified {
+		q.fresh = append(q.fresh, freshHolder{f.Proc, append(f.Sockets, f.Others...)[0]})
+	}
+	for _, d := range f.Sockets {
+		q.found.Found(f.Proc, d.Inode)
+	}
+	for _, d := range f.Others {
+		q.candidates = append(q.candidates, candidate{f.Proc, d})
+	}
+}
+
+// gaps says what the search could not read and what it costs.
+func (q *search) gaps() []reading.Gap {
+	var gaps []reading.Gap
+	if q.unreadable > 0 {
+		why := q.why.Error()
+		if errors.Is(q.why, fs.ErrPermission) || errors.Is(q.why, unix.EPERM) {
+			why += " (needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; their sockets are named by cgroup only)"
+		}
+		gaps = append(gaps, reading.Gap{Code: "processes-unreadable",
+			What: fmt.Sprintf("descriptors of %d processes", q.unreadable), Why: why})
+	}
+	if q.late {
+		gaps = append(gaps, reading.Gap{Code: "search-over-budget", What: "holders of some sockets",
+			Why: fmt.Sprintf("reading processes took longer than %v; the next scan goes on", q.o.Budget)})
+	}
+	return gaps
+}
+
+// indexAge is the age of the oldest reading of a process that holds sockets.
+func (s *Scanner) indexAge(now time.Time) time.Duration {
+	var age time.Duration
+	for _, p := range s.index.All {
+		if p.Sockets > 0 {
+			age = max(age, now.Sub(p.ReadAt))
+		}
+	}
+	return age
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/direct"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"golang.org/x/sys/unix"
+)
+
+// source answers the control socket from what the loop published.
+type source struct{ d *Daemon }
+
+var errNoReading = errors.New("the daemon has only just started and has no reading yet: ask again in a second")
+
+// Meta says who answers.
+func (s *source) Meta() api.Meta { return direct.Meta(s.d.cfg.Version, api.SourceDaemon) }
+
+// State is what is known without a scan.
+func (s *source) State(context.Context) (api.State, error) {
+	now := s.d.snapshot.Load()
+	if now == nil || now.Sample.At.IsZero() {
+		return api.State{}, errNoReading
+	}
+	state := api.State{
+		Sample: now.Sample, Level: now.Level.Level, Since: now.Level.Since,
+		Started: s.d.started, Reading: now.Reading, Cost: ownCost(),
+	}
+	if now.Reading != nil {
+		state.Trend = now.Reading.Trend
+	}
+	return state, nil
+}
+
+// Read returns the last full reading, or with fresh one that begins after the
+// call; several who ask at once share it.
+func (s *source) Read(ctx context.Context, fresh bool) (*reading.Reading, error) {
+	if now := s.d.snapshot.Load(); !fresh && now != nil && now.Reading != nil {
+		return now.Reading, nil
+	}
+	reply := make(chan *reading.Reading, 1)
+	select {
+	case s.d.asked <- reply:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case r, ok := <-reply:
+		if !ok {
+			return nil, errors.New("the scan failed: see the daemon's log")
+		}
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// listTime bounds how long one list may keep the reader from scanning,
+// however slow its client reads.
+const listTime = 10 * time.Second
+
+// Sockets lists sockets. Rows go to the client in batches over a channel: a
+// client that does not read holds up itself and not the daemon.
+func (s *source) Sockets(ctx context.Context, want func(*reading.Socket) bool, yield func(*reading.Socket) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, listTime, errors.New("listing took too long: narrow the filter"))
+	defer cancel()
+	const batchSize = 256
+	batches := make(chan []reading.Socket, 4)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(batches)
+		var batch []reading.Socket
+		send := func() error {
+			select {
+			case batches <- batch:
+				batch = nil
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		var listed error
+		err := s.d.reader.do(ctx, func() {
+			listed = direct.Sockets(ctx, s.d.reader.scanner, want, func(sock *reading.Socket) error {
+				if batch = append(batch, *sock); len(batch) < batchSize {
+					return nil
+				}
+				return send()
+			})
+			if listed == nil && len(batch) > 0 {
+				listed = send()
+			}
+		})
+		failed <- errors.Join(err, listed)
+	}()
+	var stop error
+	for batch := range batches {
+		for i := range batch {
+			if stop == nil {
+				if stop = yield(&batch[i]); stop != nil {
+					cancel()
+				}
+			}
+		}
+	}
+	if err := <-failed; stop == nil {
+		return err
+	}
+	return stop
+}
+
+// Info asks the kernel about one connection.
+func (s *source) Info(ctx context.Context, sock *reading.Socket) (info *api.TCPInfo, err error) {
+	if derr := s.d.reader.do(ctx, func() { info, err = direct.Info(ctx, s.d.reader.scanner, sock) }); derr != nil {
+		return nil, derr
+	}
+	return info, err
+}
+
+// Doctor looks at what the host and the daemon's rights allow.
+func (s *source) Doctor(ctx context.Context) (checks []api.DoctorCheck, err error) {
+	if derr := s.d.reader.do(ctx, func() { checks, err = direct.Doctor(ctx, s.d.reader.scanner) }); derr != nil {
+		return nil, derr
+	}
+	return checks, err
+}
+
+// ownCost is what this process has used (getrusage(2), /proc/self/statm).
+func ownCost() *api.Cost {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return nil
+	}
+	cpu := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	rss, err := ownRSS()
+	if err != nil {
+		return nil
+	}
+	return &api.Cost{CPUSeconds: cpu.Seconds(), RSSBytes: rss}
+}

@@ -1,0 +1,16 @@
+package units
+
+import "errors"
+
+// Errors that callers tell apart with errors.Is. Any other error is of the
+// one call: PID 1 refused it, or answered what the interface does not allow.
+var (
+	// ErrNoBus: PID 1 cannot be asked now. The text says what that costs.
+	ErrNoBus = errors.New("PID 1 cannot be asked: units are only labels read from cgroup paths, and no unit can be acted upon")
+	// ErrNoUnit: PID 1 answered, and knows no unit there that could own a
+	// process: the path lies in a slice only, or outside of what it manages.
+	ErrNoUnit = errors.New("PID 1 knows no unit there")
+	// ErrMismatch: PID 1 named a unit whose control group does not hold the
+	// path, as when the unit ended between two questions.
+	ErrMismatch = errors.New("the unit's control group does not hold the path")
+)

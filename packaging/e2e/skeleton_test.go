@@ -1,0 +1,239 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// owner is what the tests need of an entry of `tcpmemctl owners --json`, read
+// here as a user of the documented format would and not with its own types.
+type owner struct {
+	Key     string `json:"key"`
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`
+	Unit    string `json:"unit"`
+	Holders []struct {
+		Command string `json:"command"`
+		Unit    string `json:"unit"`
+	} `json:"holders"`
+	tally
+	Classes  map[string]tally `json:"classes"`
+	Evidence map[string]tally `json:"evidence"`
+}
+
+type tally struct {
+	Sockets int64 `json:"sockets"`
+	Bytes   int64 `json:"bytes"`
+}
+
+// leak is what the leaker says that it holds.
+type leak struct {
+	tally
+	Classes map[string]tally `json:"classes"`
+}
+
+// leaks are services that hold TCP memory, the biggest first. Together they
+// need each right that the unit's sandbox leaves: other users' descriptors,
+// sockets that no dump shows, another network namespace.
+var leaks = []struct {
+	unit    string
+	command string
+	args    string
+	service string // more of its [Service] section
+}{
+	{"task-queue.service", "task-queue", "-unread 300 -hidden 60", "User=daemon"},
+	{"sandboxed.service", "sandboxed", "-unread 60", "User=games\nPrivateNetwork=yes"},
+	{"api.service", "api", "-unread 12", ""},
+}
+
+// TestWalkingSkeleton goes the way of a first day: install, enable, look who
+// holds the TCP memory, remove.
+func TestWalkingSkeleton(t *testing.T) {
+	m := boot(t, Bookworm)
+	if got := ask(t, m, "systemctl", "is-system-running"); got != "running" {
+		t.Errorf("is-system-running = %q, want running\n%s", got, run(t, m, "systemctl", "--failed"))
+	}
+	install(t, m)
+	t.Run("InstallStartsNothing", func(t *testing.T) { checkInstalled(t, m) })
+
+	// Type=notify: this returns once the daemon said READY=1.
+	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
+	t.Run("Running", func(t *testing.T) { checkRunning(t, m) })
+	t.Run("Owners", func(t *testing.T) { checkOwners(t, m) })
+	t.Run("Upgrade", func(t *testing.T) { checkUpgrade(t, m) })
+	t.Run("Stop", func(t *testing.T) { checkStop(t, m) })
+	t.Run("Purge", func(t *testing.T) { checkPurge(t, m) })
+}
+
+func checkInstalled(t *testing.T, m *Machine) {
+	if got := ask(t, m, "systemctl", "is-enabled", "tcpmemd"); got != "disabled" {
+		t.Errorf("is-enabled = %q, want disabled", got)
+	}
+	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
+		t.Errorf("is-active = %q, want inactive", got)
+	}
+	if got := run(t, m, "systemd-analyze", "verify", "tcpmemd.service"); got != "" {
+		t.Errorf("systemd-analyze verify:\n%s", got)
+	}
+	run(t, m, "getent", "group", "tcpmemd")
+}
+
+func checkRunning(t *testing.T, m *Machine) {
+	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "active" {
+		t.Fatalf("is-active = %q, want active", got)
+	}
+	status := run(t, m, "systemctl", "show", "--property=StatusText", "--value", "tcpmemd")
+	if status == "" {
+		t.Error("the unit has no Status line")
+	}
+	t.Logf("Status: %s", status)
+
+	want := "750 root:tcpmemd /run/tcpmemd\n660 root:tcpmemd /run/tcpmemd/tcpmemd.sock\n750 root:tcpmemd /var/lib/tcpmemd"
+	got := run(t, m, "stat", "--format=%a %U:%G %n", "/run/tcpmemd", "/run/tcpmemd/tcpmemd.sock", "/var/lib/tcpmemd")
+	if got != want {
+		t.Errorf("modes:\n%s\nwant:\n%s", got, want)
+	}
+
+	// 3.2 of 10 is what seeing other namespaces and the kernel log may cost.
+	out, err := m.Run(t.Context(), "systemd-analyze", "security", "--no-pager", "--threshold=32", "tcpmemd.service")
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Log(lastLines(out, 1))
+}
+
+func checkOwners(t *testing.T, m *Machine) {
+	installLeaker(t, m)
+	want := make(map[string]leak)
+	for _, l := range leaks {
+		name := strings.TrimSuffix(l.unit, ".service")
+		startService(t, m, l.unit, fmt.Sprintf(
+			"[Service]\nType=notify\nRuntimeDirectory=%s\nExecStart=%s -comm %s -report /run/%s/held.json %s\n%s\n",
+			name, leakerPath, l.command, name, l.args, l.service))
+		var held leak
+		if err := json.Unmarshal([]byte(run(t, m, "cat", "/run/"+name+"/held.json")), &held); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s holds %d bytes in %d sockets: %v", l.unit, held.Bytes, held.Sockets, held.Classes)
+		want[l.unit] = held
+	}
+
+	var owners []owner
+	eventually(t, 30*time.Second, func() string {
+		var err error
+		owners, err = askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		var problems []string
+		for _, l := range leaks {
+			if p := judge(owners, l.unit, l.command, want[l.unit]); p != "" {
+				problems = append(problems, p)
+			}
+		}
+		return strings.Join(problems, "\n")
+	})
+	if got := owners[0].Unit; got != leaks[0].unit {
+		t.Errorf("first owner = %q (%s), want %s", owners[0].Name, got, leaks[0].unit)
+	}
+	t.Logf("\n%s", run(t, m, "tcpmemctl", "owners"))
+}
+
+// judge says what is wrong with the owner of unit, "" when nothing is.
+func judge(owners []owner, unit, command string, want leak) string {
+	for _, o := range owners {
+		if o.Unit != unit {
+			continue
+		}
+		switch {
+		case o.Kind != "service", o.Key != "system/"+unit, o.Name != unit:
+			return fmt.Sprintf("%s is called %s, a %s with key %s", unit, o.Name, o.Kind, o.Key)
+		case !near(o.Bytes, want.Bytes):
+			return fmt.Sprintf("%s: %d bytes, want %d", unit, o.Bytes, want.Bytes)
+		case !near(o.Classes["hidden"].Bytes, want.Classes["hidden"].Bytes):
+			return fmt.Sprintf("%s: %d bytes in hidden sockets, want %d", unit, o.Classes["hidden"].Bytes, want.Classes["hidden"].Bytes)
+		case !near(o.Evidence["fd"].Bytes, want.Bytes):
+			return fmt.Sprintf("%s: evidence %v, want fd for %d bytes", unit, o.Evidence, want.Bytes)
+		case len(o.Holders) == 0 || !strings.Contains(o.Holders[0].Command, command) || o.Holders[0].Unit != unit:
+			return fmt.Sprintf("%s: holders %v, want %s", unit, o.Holders, command)
+		}
+		return ""
+	}
+	return unit + " is not among the owners"
+}
+
+// near allows for what TCP itself frees between two looks.
+func near(got, want int64) bool {
+	return max(got-want, want-got) <= want/50
+}
+
+func askOwners(t *testing.T, m *Machine) ([]owner, error) {
+	t.Helper()
+	out, err := m.Run(t.Context(), "tcpmemctl", "owners", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Version int     `json:"version"`
+		Owners  []owner `json:"owners"`
+	}
+	if err := json.Unmarshal([]byte(out), &doc); err != nil {
+		return nil, fmt.Errorf("decode owners: %w\n%s", err, out)
+	}
+	if doc.Version != 1 {
+		return nil, fmt.Errorf("owners: version %d, want 1", doc.Version)
+	}
+	return doc.Owners, nil
+}
+
+// checkUpgrade installs the same package over itself, which to dpkg and its
+// scripts is an upgrade: what runs is restarted, what is stopped stays so.
+func checkUpgrade(t *testing.T, m *Machine) {
+	before := run(t, m, "systemctl", "show", "--property=MainPID", "--value", "tcpmemd")
+	install(t, m)
+	after := run(t, m, "systemctl", "show", "--property=MainPID", "--value", "tcpmemd")
+	if after == before || after == "0" {
+		t.Errorf("MainPID %s before and %s after the upgrade, want another one", before, after)
+	}
+	if got := ask(t, m, "systemctl", "is-enabled", "tcpmemd"); got != "enabled" {
+		t.Errorf("is-enabled after the upgrade = %q, want enabled", got)
+	}
+
+	run(t, m, "systemctl", "stop", "tcpmemd")
+	install(t, m)
+	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
+		t.Errorf("is-active after the upgrade of a stopped one = %q, want inactive", got)
+	}
+	run(t, m, "systemctl", "start", "tcpmemd")
+}
+
+func checkStop(t *testing.T, m *Machine) {
+	run(t, m, "systemctl", "stop", "tcpmemd")
+	got := run(t, m, "systemctl", "show", "--property=Result,ExecMainStatus,NRestarts", "tcpmemd")
+	for _, want := range []string{"Result=success", "ExecMainStatus=0", "NRestarts=0"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("after stop: %s missing in\n%s", want, got)
+		}
+	}
+	if _, err := m.Run(t.Context(), "tcpmemctl", "owners"); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("owners without a daemon: %v, want exit status 3", err)
+	}
+}
+
+func checkPurge(t *testing.T, m *Machine) {
+	run(t, m, "systemctl", "start", "tcpmemd")
+	run(t, m, "dpkg", "--purge", "tcpmemd")
+	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
+		t.Errorf("is-active = %q, want inactive", got)
+	}
+	left := run(t, m, "find", "/etc", "/run", "/usr", "/var/lib", "-name", "*tcpmem*",
+		"-not", "-path", "/var/lib/dpkg/*")
+	if left != "" {
+		t.Errorf("left after purge:\n%s", left)
+	}
+}
