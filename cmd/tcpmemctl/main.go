@@ -17,8 +17,14 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	os.Exit(run(func(ctx context.Context) (cli.Direct, error) { return direct.Open(ctx, version) }))
+}
+
+// run runs the command of os.Args; openDirect reads the kernel for --direct.
+func run(openDirect func(context.Context) (cli.Direct, error)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Main(ctx, cli.Env{
+	defer stop()
+	return cli.Main(ctx, cli.Env{
 		Args:         os.Args[1:],
 		Stdout:       os.Stdout,
 		Stderr:       os.Stderr,
@@ -26,12 +32,8 @@ func main() {
 		UID:          os.Geteuid(),
 		Version:      version,
 		TerminalSize: terminalSize(),
-		OpenDirect: func(ctx context.Context) (cli.Direct, error) {
-			return direct.Open(ctx, version)
-		},
+		OpenDirect:   openDirect,
 	})
-	stop()
-	os.Exit(code)
 }
 
 // terminalSize is nil where standard output is no terminal.

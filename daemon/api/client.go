@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // SystemSocket is where the system's daemon listens.
@@ -48,6 +49,9 @@ func FindSocket(getenv func(string) string, uid int) string {
 	return socket
 }
 
+// patience is longer than the daemon gives itself for an answer.
+const patience = 45 * time.Second
+
 // Client talks to the daemon: HTTP/1.1 with JSON over its Unix socket, so that
 // reading and steering the host needs no TCP.
 type Client struct {
@@ -69,6 +73,9 @@ func Dial(socket string) *Client {
 		},
 		MaxIdleConns:       1,
 		DisableCompression: true,
+		// A daemon that is stopped or stuck still has connections accepted for
+		// it by the kernel; one that works answers within its own deadline.
+		ResponseHeaderTimeout: patience,
 	}
 	return &Client{socket: socket, http: &http.Client{Transport: transport}}
 }
@@ -124,7 +131,11 @@ func (c *Client) Sockets(ctx context.Context, q SocketQuery) (*Sockets, error) {
 		return nil, err
 	}
 	defer body.Close()
-	return readSocketStream(body)
+	doc, err := readSocketStream(body)
+	if err == nil {
+		doc.keep(q.Limit)
+	}
+	return doc, err
 }
 
 // SocketFrame is one line of the answer to a query for sockets: a socket, or
@@ -191,6 +202,9 @@ func (c *Client) open(ctx context.Context, path string, query url.Values) (io.Re
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			return nil, fmt.Errorf("ask daemon on %s: it does not answer: %w", c.socket, err)
 		}
 		return nil, err
 	}

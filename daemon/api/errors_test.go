@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestDialError(t *testing.T) {
@@ -38,6 +40,22 @@ func TestSocketStreamIsWholeOrAnError(t *testing.T) {
 		if _, err := readSocketStream(strings.NewReader(text)); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: %v, want unexpected EOF", text, err)
 		}
+	}
+}
+
+// TestStuckDaemon connects to a socket whose daemon never accepts.
+func TestStuckDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := Dial(path)
+	defer c.Close()
+	c.http.Transport.(*http.Transport).ResponseHeaderTimeout = 20 * time.Millisecond
+	if _, err := c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "it does not answer") {
+		t.Errorf("got %v", err)
 	}
 }
 

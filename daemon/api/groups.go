@@ -45,7 +45,7 @@ func ParseBy(s string) (By, error) {
 
 // MaxGroups bounds the groups that are kept apart: remote addresses are as
 // many as the outside wants. What comes later is summed in one group "other".
-const MaxGroups = 65536
+const MaxGroups = 16384
 
 // Groups is the document of "tcpmemctl owners --by X --json" for any X but
 // owner: the same bytes, summed differently.
@@ -82,8 +82,8 @@ type TruncatedGroups struct {
 	Bytes  int64 `json:"bytes"`
 }
 
-// Limit keeps the n biggest groups; n <= 0 keeps all.
-func (g *Groups) Limit(n int) {
+// Keep keeps the n biggest groups; n <= 0 keeps all.
+func (g *Groups) Keep(n int) {
 	if n <= 0 || len(g.Groups) <= n {
 		return
 	}

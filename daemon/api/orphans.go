@@ -14,8 +14,8 @@ import (
 //
 // The kernel compares a shifted count with its limit (tcp_out_of_resources in
 // net/ipv4/tcp_timer.c): an orphan that makes no progress counts twice, one
-// with an error as well four times, so that such orphans are killed from a
-// half or a quarter of the limit on.
+// with a soft error (ICMP) as well four times, so that such orphans are killed
+// from a half or a quarter of the limit on.
 type Orphans struct {
 	Header
 	Count        int64  `json:"count"` // the kernel's
@@ -24,11 +24,24 @@ type Orphans struct {
 	LimitHalf    int64  `json:"limit_half"`
 	LimitQuarter int64  `json:"limit_quarter"`
 
-	Bytes    int64                    `json:"bytes"` // of the orphans seen
-	Evidence map[string]reading.Tally `json:"evidence"`
-	States   map[string]int64         `json:"states"`
-	Owners   []OrphanOwner            `json:"owners"`
-	Gaps     []reading.Gap            `json:"gaps"`
+	Bytes     int64                    `json:"bytes"` // of the orphans seen
+	Evidence  map[string]reading.Tally `json:"evidence"`
+	States    map[string]int64         `json:"states"`
+	Owners    []OrphanOwner            `json:"owners"`
+	Truncated Truncated                `json:"truncated"`
+	Gaps      []reading.Gap            `json:"gaps"`
+}
+
+// Keep keeps the n biggest owners; n <= 0 keeps all.
+func (o *Orphans) Keep(n int) {
+	if n <= 0 || len(o.Owners) <= n {
+		return
+	}
+	for i := range o.Owners[n:] {
+		o.Truncated.Owners++
+		o.Truncated.Bytes += o.Owners[n+i].Bytes
+	}
+	o.Owners = o.Owners[:n:n]
 }
 
 // OrphanOwner is who left orphans behind, and how that is known.

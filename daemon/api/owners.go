@@ -191,9 +191,9 @@ func OwnersFrom(m Meta, r *reading.Reading) *Owners {
 	return doc
 }
 
-// Limit keeps the n biggest owners and accounts for the rest in Truncated;
+// Keep keeps the n biggest owners and accounts for the rest in Truncated;
 // n <= 0 keeps all.
-func (o *Owners) Limit(n int) {
+func (o *Owners) Keep(n int) {
 	if n <= 0 || len(o.Owners) <= n {
 		return
 	}

@@ -130,6 +130,10 @@ func address(a netip.AddrPort) *string {
 	return &s
 }
 
+// HasInfo reports whether the kernel has a TCP_INFO worth reading for the
+// socket: a connection that a dump can find.
+func HasInfo(s *reading.Socket) bool { return s.State != reading.Listen && s.Remote.IsValid() }
+
 // SortSockets orders rows by bytes descending, then cookie.
 func SortSockets(rows []Socket) {
 	slices.SortFunc(rows, func(a, b Socket) int {
@@ -148,7 +152,8 @@ type streamer interface {
 // limit biggest of them (0: all). r is the reading whose owners the sockets
 // name; more, if not nil, may complete each row that is kept.
 func CollectSockets(ctx context.Context, m Meta, r *reading.Reading, src streamer,
-	want func(*reading.Socket) bool, limit int, more func(*reading.Socket, *Socket)) (*Sockets, error) {
+	want func(*reading.Socket) bool, limit int, more func(*reading.Socket, *Socket),
+) (*Sockets, error) {
 	doc := SocketsFrom(m, r)
 	top := biggest{limit: limit}
 	err := src.Sockets(ctx, want, func(s *reading.Socket) error {
@@ -179,6 +184,17 @@ func CollectSockets(ctx context.Context, m Meta, r *reading.Reading, src streame
 // SocketsFrom begins a document without rows.
 func SocketsFrom(m Meta, r *reading.Reading) *Sockets {
 	return &Sockets{Header: m.header(r), Sockets: []Socket{}, Gaps: gapsFrom(r.Sample.Gaps, r.Gaps)}
+}
+
+// keep keeps the n first rows, 0 for all, and accounts for the rest.
+func (s *Sockets) keep(n int) {
+	if n <= 0 || len(s.Sockets) <= n {
+		return
+	}
+	for i := range s.Sockets[n:] {
+		s.Truncated.Add(1, s.Sockets[n+i].Bytes)
+	}
+	s.Sockets = s.Sockets[:n:n]
 }
 
 // OwnerIndex finds the owners of a reading by key.

@@ -76,7 +76,7 @@ func StatusFrom(m Meta, s State) *Status {
 		return doc
 	}
 	owners := OwnersFrom(m, s.Reading)
-	owners.Limit(TopOwners)
+	owners.Keep(TopOwners)
 	doc.TookSeconds, doc.Partial = owners.TookSeconds, owners.Partial
 	doc.Orphans.Seen = owners.Orphans.Seen
 	doc.Ledger = &owners.Ledger

@@ -81,8 +81,8 @@ func (o *Orphans) Validate() error {
 	for _, owner := range o.Owners {
 		sum.Add(owner.Sockets, owner.Bytes)
 	}
-	v.equal("sum of the owners' bytes", sum.Bytes, "bytes", o.Bytes)
-	if o.Seen != nil {
+	v.equal("sum of the owners' bytes and what is truncated", sum.Bytes+o.Truncated.Bytes, "bytes", o.Bytes)
+	if o.Seen != nil && o.Truncated.Owners == 0 {
 		v.equal("sum of the owners' sockets", sum.Sockets, "seen", *o.Seen)
 	}
 	return errors.Join(v...)
@@ -154,8 +154,10 @@ func (v *findings) ledger(l *Ledger, m *Memory) {
 }
 
 func (v *findings) owner(o *Owner) {
-	kinds := []reading.Kind{reading.KindService, reading.KindUserService, reading.KindSession, reading.KindScope,
-		reading.KindContainer, reading.KindProcess, reading.KindKernel, reading.KindUnresolved}
+	kinds := []reading.Kind{
+		reading.KindService, reading.KindUserService, reading.KindSession, reading.KindScope,
+		reading.KindContainer, reading.KindProcess, reading.KindKernel, reading.KindUnresolved,
+	}
 	who := "owner " + fmt.Sprintf("%q", o.Key)
 	if !slices.Contains(kinds, o.Kind) {
 		v.add("%s: unknown kind %q", who, o.Kind)

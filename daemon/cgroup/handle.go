@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileidKernfs is FILEID_KERNFS of include/linux/exportfs.h: the handle is
+// fileidKernfs is FILEID_KERNFS of enum fid_type in the kernel: the handle is
 // the 64-bit kernfs id alone, so that whoever knows an id can open its
 // directory (kernfs_fh_to_dentry in fs/kernfs/mount.c, since Linux 5.9).
 const fileidKernfs = 0xfe

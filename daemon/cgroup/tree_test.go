@@ -285,8 +285,11 @@ func TestParseMountinfo(t *testing.T) {
 	}{
 		{"hybrid", "23 1 8:1 / / rw - ext4 /dev/sda rw\n32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n" +
 			"41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n", []mount{{"/sys/fs/cgroup/unified", "/"}}, 1},
-		{"a container's bind mount first", "50 1 0:30 /docker/x /var/lib/y rw shared:4 - cgroup2 cgroup rw\n42 99 0:38 / /sys/fs/cgroup rw,nosuid shared:13 master:2 - cgroup2 cgroup rw\n",
-			[]mount{{"/sys/fs/cgroup", "/"}, {"/var/lib/y", "/docker/x"}}, 0},
+		{
+			"a container's bind mount first", "50 1 0:30 /docker/x /var/lib/y rw shared:4 - cgroup2 cgroup rw\n42 99 0:38 / /sys/fs/cgroup rw,nosuid shared:13 master:2 - cgroup2 cgroup rw\n",
+			[]mount{{"/sys/fs/cgroup", "/"}, {"/var/lib/y", "/docker/x"}},
+			0,
+		},
 		{"escaped", "42 99 0:38 / /a\\040b\\134c rw - cgroup2 cgroup rw\n", []mount{{`/a b\c`, "/"}}, 0},
 		{"none", "23 1 8:1 / / rw - ext4 /dev/sda rw\n", nil, 0},
 	}
@@ -323,12 +326,18 @@ func TestParseProcCgroup(t *testing.T) {
 		effective  Path
 	}{
 		{"v2", "0::/system.slice/x.service\n", ProcCgroup{Unified: "/system.slice/x.service"}, "/system.slice/x.service"},
-		{"hybrid", "9:name=systemd:/system.slice/x.service\n8:pids:/\n1:cpu:/\n0::/system.slice/x.service\n",
-			ProcCgroup{Unified: "/system.slice/x.service", Named: "/system.slice/x.service"}, "/system.slice/x.service"},
+		{
+			"hybrid", "9:name=systemd:/system.slice/x.service\n8:pids:/\n1:cpu:/\n0::/system.slice/x.service\n",
+			ProcCgroup{Unified: "/system.slice/x.service", Named: "/system.slice/x.service"},
+			"/system.slice/x.service",
+		},
 		{"v1", "9:name=systemd:/system.slice/x.service\n8:pids:/a\n", ProcCgroup{Named: "/system.slice/x.service"}, "/system.slice/x.service"},
 		{"v1 with v2 mounted", "9:name=systemd:/system.slice/x.service\n0::/\n", ProcCgroup{Unified: "/", Named: "/system.slice/x.service"}, "/system.slice/x.service"},
-		{"colons", "0::/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service\n",
-			ProcCgroup{Unified: "/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service"}, "/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service"},
+		{
+			"colons", "0::/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service\n",
+			ProcCgroup{Unified: "/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service"},
+			"/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service",
+		},
 		{"removed", "0::/x (deleted)\n", ProcCgroup{Unified: "/x", Gone: true}, "/x"},
 		{"empty", "", ProcCgroup{}, ""},
 		{"garbage", "::\n:\n0::x\n", ProcCgroup{}, ""},

@@ -15,7 +15,6 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"slices"
 	"time"
 
 	_ "embed"
@@ -70,6 +69,9 @@ const BuiltIn = "built-in defaults"
 //
 //go:embed defaults/tcpmemd.toml
 var defaults []byte
+
+// maxErrors are told of one file: more of them means that it is another file.
+const maxErrors = 20
 
 // layers are the files of a host, each laid over the one before it.
 var layers = []string{
@@ -181,6 +183,9 @@ func (l *Loaded) apply(file string, text []byte) error {
 	if len(errs) == 0 {
 		errs = append(errs, next.check(file))
 	}
+	if n := len(errs) - maxErrors; n > 0 {
+		errs = append(errs[:maxErrors], &Error{File: file, Err: fmt.Errorf("%d more mistakes", n)})
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -209,5 +214,5 @@ func Keys() []string {
 	for _, s := range settings {
 		keys = append(keys, s.key)
 	}
-	return slices.Clip(keys)
+	return keys
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -12,18 +13,22 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// maxFile is far above any configuration, and keeps a wrong path, as of a log
-// or a device, out of memory.
-const maxFile = 1 << 20
+// maxFile is far above any configuration. It keeps a wrong path, as of a log or
+// a device, out of memory, and the decoder fast: the work for one position is
+// proportional to the file.
+const maxFile = 64 << 10
+
+// maxDepth is above that of every known key; what is deeper is not searched.
+const maxDepth = 4
 
 // entry is a key of a file with its value in TOML's own types: string, int64,
 // float64, bool, time.Time, []any, map[string]any, []map[string]any.
 type entry struct {
 	key    string // joined by dots, parts with other signs in quotes
 	value  any
-	table  bool // a table with nothing in it
+	table  bool // a table with nothing in it, or too deep to look
 	line   int  // 1 is the first, 0 not known
-	column int
+	offset int  // in the text, in bytes
 }
 
 func (e entry) fail(file string, err error) *Error {
@@ -41,7 +46,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, &Error{File: path, Err: cause(err)}
 	}
 	if len(data) > maxFile {
-		return nil, &Error{File: path, Err: errors.New("larger than 1 MiB")}
+		return nil, &Error{File: path, Err: errors.New("larger than 64 KiB")}
 	}
 	return data, nil
 }
@@ -57,14 +62,15 @@ func cause(err error) error {
 // parseDocument gives the keys of a file in their order, and an *Error with
 // line and column where it is not TOML.
 func parseDocument(file string, text []byte) ([]entry, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // positions are counted without
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(string(text), &top)
 	if err != nil {
-		return nil, syntaxError(file, err)
+		return nil, syntaxError(file, text, err)
 	}
 	doc := entries(&md, top, nil)
 	slices.SortStableFunc(doc, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+		return cmp.Compare(a.offset, b.offset)
 	})
 	return doc, nil
 }
@@ -74,17 +80,15 @@ func entries(md *toml.MetaData, table map[string]toml.Primitive, above toml.Key)
 	var found []entry
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		path := append(slices.Clip(above), name)
-		n := locate(md, table[name])
-		e := entry{key: path.String(), value: n.value, line: n.at.Line, column: n.at.Col}
-		if inner, ok := n.value.(map[string]any); ok && !isSetting(e.key) {
-			if len(inner) > 0 {
-				var below map[string]toml.Primitive
-				if err := md.PrimitiveDecode(table[name], &below); err == nil {
-					found = append(found, entries(md, below, path)...)
-					continue
-				}
+		l := locate(md, table[name])
+		e := entry{key: path.String(), value: l.value, line: l.at.Line, offset: l.at.Start}
+		if inner, ok := l.value.(map[string]any); ok && !isSetting(e.key) {
+			if len(inner) == 0 && isTable(e.key) {
+				continue
 			}
-			if isTable(e.key) {
+			var below map[string]toml.Primitive
+			if len(inner) > 0 && len(path) < maxDepth && md.PrimitiveDecode(table[name], &below) == nil {
+				found = append(found, entries(md, below, path)...)
 				continue
 			}
 			e.table = true

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -40,19 +41,28 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // syntaxError keeps the library's message, position and excerpt, but says them
-// in this package's order.
-func syntaxError(file string, err error) *Error {
+// in this package's order. Line and column are counted anew from the offset: the
+// library's column is that of the line before where the mistake is at the start
+// of a line, and its offset can lie outside the text.
+func syntaxError(file string, text []byte, err error) *Error {
 	parseErr, ok := errors.AsType[toml.ParseError](err)
 	if !ok {
 		return &Error{File: file, Err: err}
 	}
-	at := parseErr.Position
+	at := &parseErr.Position
+	before := text[:max(0, min(at.Start, len(text)))]
+	at.Len = max(1, at.Len)
+	at.Line = 1 + bytes.Count(before, []byte("\n"))
+	at.Col = len(before) - bytes.LastIndexByte(before, '\n')
 	// What comes before the excerpt is the message and "At line N, column N:".
 	_, excerpt, _ := strings.Cut(parseErr.ErrorWithPosition(), "\n\nAt line ")
 	_, excerpt, _ = strings.Cut(excerpt, ":\n\n")
 	lines := strings.Split(strings.TrimRight(excerpt, "\n"), "\n")
 	for i, line := range lines {
 		lines[i] = printable(line)
+	}
+	if at.Col > maxShown { // the mark would stand far out of sight
+		lines = nil
 	}
 	return &Error{
 		File: file, Line: at.Line, Column: at.Col,

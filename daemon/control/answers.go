@@ -58,9 +58,9 @@ func (s *Server) doctor(r *http.Request) (any, error) {
 	return api.DoctorFrom(s.source.Meta(), checks), nil
 }
 
-// sockets answers with one api.SocketFrame on each line. A list with a limit
-// is collected first, biggest sockets; one without is written as the sockets
-// come, so that the daemon never holds all of them.
+// sockets answers with one api.SocketFrame on each line. A list with a small
+// limit is collected here: the biggest sockets. Any other is written as the
+// sockets come, so that the daemon never holds many; the client limits it.
 func (s *Server) sockets(w http.ResponseWriter, r *http.Request) error {
 	query, want, err := parseSocketQuery(r.URL.Query())
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Server) sockets(w http.ResponseWriter, r *http.Request) error {
 	owners := api.OwnerIndex(read)
 	match := want.Want(owners)
 	out := newFrames(w)
-	if query.Limit > 0 {
+	if query.Limit > 0 && query.Limit <= maxCollected {
 		return s.biggest(r.Context(), out, read, match, query)
 	}
 
@@ -95,12 +95,15 @@ func (s *Server) sockets(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) biggest(ctx context.Context, out *frames, read *reading.Reading,
-	match func(*reading.Socket) bool, query api.SocketQuery) error {
+	match func(*reading.Socket) bool, query api.SocketQuery,
+) error {
 	var more func(*reading.Socket, *api.Socket)
 	if query.Info {
 		more = func(socket *reading.Socket, row *api.Socket) {
 			// A connection that ended meanwhile has no info; that is no failure.
-			row.TCPInfo, _ = s.source.Info(ctx, socket)
+			if api.HasInfo(socket) {
+				row.TCPInfo, _ = s.source.Info(ctx, socket)
+			}
 		}
 	}
 	doc, err := api.CollectSockets(ctx, s.source.Meta(), read, s.source, match, query.Limit, more)
@@ -109,9 +112,7 @@ func (s *Server) biggest(ctx context.Context, out *frames, read *reading.Reading
 	}
 	doc.Filter = query.Filter
 	for i := range doc.Sockets {
-		if err := out.write(api.SocketFrame{Socket: &doc.Sockets[i]}); err != nil {
-			return nil // the client has gone away
-		}
+		_ = out.write(api.SocketFrame{Socket: &doc.Sockets[i]}) // an error here is the client's, which has gone away
 	}
 	doc.Sockets = []api.Socket{}
 	_ = out.write(api.SocketFrame{End: doc})

@@ -3,7 +3,6 @@ package control_test
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -100,6 +99,7 @@ func TestSockets(t *testing.T) {
 	}{
 		{api.SocketQuery{}, len(host.SocketList), len(host.SocketList)},
 		{api.SocketQuery{Limit: 5}, len(host.SocketList), 5},
+		{api.SocketQuery{Limit: 5000}, len(host.SocketList), len(host.SocketList)},
 		{api.SocketQuery{Filter: "unit = task-queue.service and state close-wait"}, 900, 900},
 		{api.SocketQuery{Filter: "container = worker", Limit: 3, Info: true}, 20, 3},
 		{api.SocketQuery{Filter: "class hidden", Limit: 100}, 3, 3},
@@ -122,6 +122,22 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// TestLargeLimit asks for more than the server collects: it streams, and the
+// client cuts.
+func TestLargeLimit(t *testing.T) {
+	host := apitest.Many(5000)
+	doc, err := dial(t, serve(t, host, 0)).Sockets(t.Context(), api.SocketQuery{Limit: 4500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(); err != nil {
+		t.Error(err)
+	}
+	if len(doc.Sockets) != 4500 || doc.Truncated.Sockets != 500 {
+		t.Errorf("%d sockets and %d cut off, want 4500 and 500", len(doc.Sockets), doc.Truncated.Sockets)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	c := dial(t, serve(t, apitest.Leak(), 0))
 	for name, tt := range map[string]struct {
@@ -132,8 +148,10 @@ func TestRefusals(t *testing.T) {
 		"limit":    {api.SocketQuery{Limit: -1}, `ask daemon: limit "-1" is not a whole number`},
 		"all info": {api.SocketQuery{Info: true}, "ask daemon: TCP info is asked for at most 256 sockets at a time: set a limit"},
 		"long":     {api.SocketQuery{Filter: strings.Repeat("x", 5000)}, "ask daemon: parse filter: column 4097: longer than 4096 bytes"},
-		"very long": {api.SocketQuery{Filter: strings.Repeat("x", 64<<10)},
-			"ask daemon: 431 Request Header Fields Too Large"},
+		"very long": {
+			api.SocketQuery{Filter: strings.Repeat("x", 64<<10)},
+			"ask daemon: 431 Request Header Fields Too Large",
+		},
 	} {
 		_, err := c.Sockets(t.Context(), tt.query)
 		refusal, ok := errors.AsType[*api.RequestError](err)
@@ -358,7 +376,7 @@ func TestStopWhileAnswering(t *testing.T) {
 	host := apitest.Leak()
 	host.Block = make(chan struct{}) // never opened
 	l := listen(t, filepath.Join(t.TempDir(), "s"))
-	server := control.New(control.Config{Listener: l, Source: host, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	server := control.New(control.Config{Listener: l, Source: host, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done, answered := make(chan error, 1), make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()

@@ -128,7 +128,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		l.open.Add(-1)
 		conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
-		conn.Write([]byte(tooManyConnections))
+		_, _ = conn.Write([]byte(tooManyConnections)) // a courtesy
 		conn.Close()
 	}
 }

@@ -24,7 +24,8 @@ const (
 	maxRequests    = 8  // answered at a time
 	maxConnections = 64 // open at a time
 	maxHeader      = 16 << 10
-	maxInfo        = 256 // sockets with TCP_INFO in one answer
+	maxInfo        = 256  // sockets with TCP_INFO in one answer
+	maxCollected   = 4096 // sockets held to find the biggest
 	shutdownGrace  = 2 * time.Second
 )
 
@@ -91,8 +92,8 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx ends, which is no error. Requests that are under way
 // then are cancelled and waited for; the socket is gone when Run returns.
-func (s *Server) Run(ctx context.Context) error {
-	defer s.listener.Close()
+func (s *Server) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.listener.Close()) }()
 	server := &http.Server{
 		Handler:           http.MaxBytesHandler(s.handler(), 0), // requests here have no body
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -110,13 +111,12 @@ func (s *Server) Run(ctx context.Context) error {
 
 	select {
 	case err := <-done:
-		server.Close()
-		return fmt.Errorf("serve %s: %w", s.listener.Path(), err)
+		return fmt.Errorf("serve %s: %w", s.listener.Path(), errors.Join(err, server.Close()))
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
-	err := server.Shutdown(grace)
+	err = server.Shutdown(grace)
 	if err != nil {
 		err = fmt.Errorf("shut down %s: %w", s.listener.Path(), errors.Join(err, server.Close()))
 	}
@@ -152,8 +152,10 @@ func (s *Server) limited(serve func(http.ResponseWriter, *http.Request) error) h
 			defer func() { <-s.slots }()
 		default:
 			log.Debug("request refused", "reason", "busy")
-			refuse(w, &problem{http.StatusServiceUnavailable,
-				fmt.Sprintf("%d requests are being answered already, try again", maxRequests)})
+			refuse(w, &problem{
+				http.StatusServiceUnavailable,
+				fmt.Sprintf("%d requests are being answered already, try again", maxRequests),
+			})
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
@@ -196,9 +198,9 @@ func (s *Server) problemOf(request context.Context, err error) *problem {
 // answer makes a document.
 type answer func(*http.Request) (any, error)
 
-func document(make answer) func(http.ResponseWriter, *http.Request) error {
+func document(of answer) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		doc, err := make(r)
+		doc, err := of(r)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
@@ -28,16 +29,15 @@ type Process struct {
 	// moment and must never be taken for their owner.
 	Own bool
 
-	Alive    bool
-	diedAt   uint32 // turn in which it was found gone
-	seen     uint32 // turn in which /proc last listed it
-	checked  uint32 // turn in which Netns was last read
-	Count    int64  // descriptors at the last reading, -1 before it
-	Sockets  int    // sockets wanted that it held at the last reading
-	Read     uint32 // search that last read all its descriptors
-	ReadAt   time.Time
-	Unread   error // why its descriptors could not be read, nil where they could
-	countNow int64 // descriptors now, by Changed
+	Alive   bool
+	diedAt  uint32 // turn in which it was found gone
+	seen    uint32 // turn in which /proc last listed it
+	checked uint32 // turn in which Netns was last read
+	Count   int64  // descriptors at the last reading, -1 before it
+	Sockets int    // sockets wanted that it held at the last reading
+	Read    uint32 // search that last read all its descriptors
+	ReadAt  time.Time
+	Unread  error // why its descriptors could not be read, nil where they could
 }
 
 // Index is the process table. It is not safe for concurrent use; Walk starts
@@ -90,10 +90,6 @@ func (x *Index) Refresh() error {
 	for i := range x.procs {
 		if p := &x.procs[i]; p.Alive && p.seen != x.turn {
 			x.dead(owner.ProcRef(i + 1))
-		} else if !p.Alive && p.PID != 0 && x.turn-p.diedAt >= 2 {
-			// No socket names it any more: an attribution has been since.
-			*p = Process{}
-			x.free = append(x.free, owner.ProcRef(i+1))
 		}
 	}
 	for range min(recheck, len(x.procs)) {
@@ -103,6 +99,17 @@ func (x *Index) Refresh() error {
 		}
 	}
 	return nil
+}
+
+// Settled says that no socket names a dead process any more: an attribution has
+// dropped them. Only then may their places be given to others.
+func (x *Index) Settled() {
+	for i := range x.procs {
+		if p := &x.procs[i]; !p.Alive && p.PID != 0 {
+			*p = Process{}
+			x.free = append(x.free, owner.ProcRef(i+1))
+		}
+	}
 }
 
 func (x *Index) add(pid int32) owner.ProcRef {
@@ -123,7 +130,7 @@ func (x *Index) add(pid int32) owner.ProcRef {
 
 func (x *Index) dead(ref owner.ProcRef) {
 	p := x.Proc(ref)
-	p.Alive, p.diedAt = false, x.turn
+	p.Alive = false
 	if x.byPID[p.PID] == ref {
 		delete(x.byPID, p.PID)
 	}
@@ -160,7 +167,7 @@ func (x *Index) Verify(ref owner.ProcRef) bool {
 // cannot be read (another user's process, a zombie).
 func (x *Index) netnsOf(pid int32) uint32 {
 	var buf [64]byte
-	n, err := unix.Readlink(fmt.Sprintf("%s/%d/ns/net", x.fs.Root(), pid), buf[:])
+	n, err := unix.Readlink(x.fs.Root()+"/"+strconv.Itoa(int(pid))+"/ns/net", buf[:])
 	if err != nil {
 		return 0
 	}
@@ -191,19 +198,25 @@ func (x *Index) All(yield func(owner.ProcRef, *Process) bool) {
 }
 
 // Changed reports whether a process has another number of descriptors than at
-// its last reading. Kernels before 6.2 do not tell (proc_fd_getattr): it then
-// counts as changed.
+// its last reading.
 func (x *Index) Changed(p *Process) bool {
+	return changed(x.fs.Root(), p.PID, p.Count)
+}
+
+// changed asks for the number of descriptors without listing them. Kernels
+// before 6.2 do not tell (proc_fd_getattr): it then counts as changed.
+func changed(root string, pid int32, count int64) bool {
 	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("%s/%d/fd", x.fs.Root(), p.PID), &st); err != nil {
+	if err := unix.Stat(root+"/"+strconv.Itoa(int(pid))+"/fd", &st); err != nil {
 		return false // gone, or unreadable as before
 	}
-	return st.Size == 0 || st.Size != p.Count
+	return st.Size == 0 || st.Size != count
 }
 
 // Order lists the living processes in the order in which a search should read
-// them: holders and new ones first, then those read longest ago. The search
-// can then end as soon as every socket that matters has its owner.
+// them, so that it can end as soon as every socket that matters has its owner:
+// new processes first, then those with few descriptors. A server with 10,000
+// connections comes late: it costs as much as hundreds of others.
 func (x *Index) Order() []owner.ProcRef {
 	order := make([]owner.ProcRef, 0, len(x.byPID))
 	for ref, p := range x.All {
@@ -211,18 +224,9 @@ func (x *Index) Order() []owner.ProcRef {
 			order = append(order, ref)
 		}
 	}
-	rank := func(p *Process) int {
-		switch {
-		case p.Sockets > 0:
-			return 0
-		case p.Count < 0:
-			return 1
-		}
-		return 2
-	}
 	slices.SortFunc(order, func(a, b owner.ProcRef) int {
 		p, q := x.Proc(a), x.Proc(b)
-		return cmp.Or(cmp.Compare(rank(p), rank(q)), p.ReadAt.Compare(q.ReadAt), cmp.Compare(p.PID, q.PID))
+		return cmp.Or(cmp.Compare(p.Count, q.Count), cmp.Compare(p.PID, q.PID)) // -1: never read
 	})
 	return order
 }

@@ -23,6 +23,7 @@ type Descriptor struct {
 // Found is what reading one process gave.
 type Found struct {
 	Proc    owner.ProcRef
+	Skipped bool         // not read: as many descriptors as at its last reading
 	Count   int64        // open descriptors
 	Sockets []Descriptor // that Wanted asked for
 	Others  []Descriptor // TCP and MPTCP sockets that no dump showed, if asked
@@ -33,6 +34,9 @@ type Found struct {
 // Wanted says what a walk looks for. Holds is called from several goroutines.
 type Wanted struct {
 	Holds func(inode uint32) bool
+	// SkipUnchanged leaves out processes that have as many descriptors as at
+	// their last reading.
+	SkipUnchanged bool
 	// Others asks for TCP sockets that Holds does not know, too: the
 	// candidates for hidden ones.
 	Others bool
@@ -49,9 +53,14 @@ func (x *Index) Walk(ctx context.Context, order []owner.ProcRef, workers int, wa
 		wg      sync.WaitGroup
 		results = make(chan Found, 64)
 	)
-	pids := make([]int32, len(order))
+	type target struct {
+		pid   int32
+		count int64
+	}
+	targets := make([]target, len(order))
 	for i, ref := range order {
-		pids[i] = x.Proc(ref).PID
+		p := x.Proc(ref)
+		targets[i] = target{p.PID, p.Count}
 	}
 	for range max(1, min(workers, len(order))) {
 		wg.Go(func() {
@@ -61,7 +70,11 @@ func (x *Index) Walk(ctx context.Context, order []owner.ProcRef, workers int, wa
 				if i >= len(order) {
 					return
 				}
-				found := w.read(ctx, pids[i])
+				t := targets[i]
+				found := Found{Skipped: true}
+				if !want.SkipUnchanged || t.count < 0 || changed(w.root, t.pid, t.count) {
+					found = w.read(ctx, t.pid)
+				}
 				found.Proc = order[i]
 				select {
 				case results <- found:

@@ -28,6 +28,24 @@ func (t *Table) inuse(n *Namespace) (int64, error) {
 	return inuse, nil
 }
 
+// MPTCP counts the MPTCP sockets of the namespace (/proc/net/protocols), nil
+// where the kernel has no MPTCP. The file is not kept open: it is read only for
+// namespaces with sockets, once a scan.
+func (t *Table) MPTCP(n *Namespace) (count *int64, err error) {
+	read := func(dir string) error {
+		f, err := procfs.OpenProtocols(dir + "/net/protocols")
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		p, err := f.Read()
+		count = p.MPTCPSockets()
+		return err
+	}
+	err = t.Do(n, func() error { return read(t.fs.Root() + "/thread-self") })
+	return count, err
+}
+
 func (t *Table) readInuse(n *Namespace) (int64, error) {
 	if n.files.sockstat == nil {
 		if err := t.openFiles(n); err != nil {
@@ -79,7 +97,7 @@ func (t *Table) learnCookie(n *Namespace) {
 // readCookie asks for the calling thread's namespace (SO_NETNS_COOKIE, Linux
 // 5.14), 0 where the kernel does not tell.
 func readCookie() uint64 {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}

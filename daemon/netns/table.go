@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -227,7 +228,7 @@ func (t *Table) open(n *Namespace) (*os.File, error) {
 	if n.keeper.pid != 0 {
 		paths = append(paths, t.keeperPath(n.keeper))
 	}
-	var errs []error
+	errs := []error{fmt.Errorf("open network namespace %d: nothing holds it any more", n.ID.Inode)}
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
@@ -242,6 +243,20 @@ func (t *Table) open(n *Namespace) (*os.File, error) {
 		errs = append(errs, fmt.Errorf("open %s: it is another namespace by now", path))
 	}
 	return nil, errors.Join(errs...)
+}
+
+// Gone reports whether nothing holds the namespace any more by which it could
+// be opened; one that may not be opened is not gone.
+func (t *Table) Gone(n *Namespace) bool {
+	if n.Home {
+		return false
+	}
+	f, err := t.open(n)
+	if err == nil {
+		_ = f.Close()
+		return false
+	}
+	return !errors.Is(err, fs.ErrPermission)
 }
 
 // Do runs f on a thread inside the namespace.

@@ -13,8 +13,8 @@ type Search struct {
 	mask   uint32
 	number uint32
 
-	// Matter counts sockets without a holder that hold memory or listen;
-	// Wanted counts all without a holder.
+	// Wanted counts the sockets that want a holder, Matter those of them that
+	// hold memory or listen.
 	Matter, Wanted int
 }
 
@@ -36,7 +36,7 @@ func (t *Table) BeginSearch() *Search {
 			slot = (slot + 1) & s.mask
 		}
 		s.index[slot] = uint32(i + 1)
-		if e.holder == 0 {
+		if e.wanted() {
 			s.Wanted++
 			if e.matters() {
 				s.Matter++
@@ -44,6 +44,11 @@ func (t *Table) BeginSearch() *Search {
 		}
 	}
 	return s
+}
+
+// wanted: it has no holder, and no complete search has looked for one in vain.
+func (e *entry) wanted() bool {
+	return e.inode != 0 && e.holder == 0 && e.flags&flagSearched == 0
 }
 
 // Number identifies the search: processes that it read in full carry it in
@@ -55,7 +60,7 @@ func (s *Search) Number() uint32 { return s.number }
 func (t *Table) Wants() (matter, all int) {
 	for i := range t.n {
 		e := t.at(i)
-		if e.inode == 0 || e.holder != 0 || e.flags&flagSearched != 0 {
+		if !e.wanted() {
 			continue
 		}
 		all++
@@ -94,9 +99,11 @@ func (s *Search) Found(p ProcRef, inode uint32) {
 		}
 		switch {
 		case e.holder == 0:
-			s.Wanted--
-			if e.matters() {
-				s.Matter--
+			if e.wanted() {
+				s.Wanted--
+				if e.matters() {
+					s.Matter--
+				}
 			}
 			e.holder, e.verified = p, s.number
 			e.flags &^= flagSearched

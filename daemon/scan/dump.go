@@ -47,7 +47,7 @@ func (s *Scanner) sweep(ctx context.Context) (*sweep, error) {
 func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Namespace) {
 	before, err := s.netns.Inuse(n)
 	if err != nil {
-		w.unreadable(n, err)
+		s.unreadable(w, n, err)
 		return
 	}
 	if before == 0 {
@@ -60,11 +60,11 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 	})
 	count.ID = n.ID
 	if err != nil {
-		w.unreadable(n, err)
+		s.unreadable(w, n, err)
 		return
 	}
 	if count.After, err = s.netns.Inuse(n); err != nil {
-		w.unreadable(n, err)
+		s.unreadable(w, n, err)
 		return
 	}
 	w.netns = append(w.netns, count)
@@ -73,7 +73,10 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 
 // unreadable notes a namespace that could not be dumped, or not to the end. One
 // that vanished took its sockets with it and is no gap.
-func (w *sweep) unreadable(n *netns.Namespace, err error) {
+func (s *Scanner) unreadable(w *sweep, n *netns.Namespace, err error) {
+	if s.netns.Gone(n) {
+		return
+	}
 	w.blind = true
 	w.gaps = append(w.gaps, reading.Gap{Code: "netns-unreadable", What: fmt.Sprintf("netns %d", n.ID.Inode), Why: err.Error()})
 }
@@ -85,10 +88,20 @@ func (s *Scanner) dump(ctx context.Context, n *netns.Namespace, yield func(*read
 		return err
 	}
 	defer conn.Close()
-	if err := conn.DumpTCP(ctx, yield); err != nil {
+	err = conn.DumpTCP(ctx, func(sock *reading.Socket) {
+		if sock.State == reading.Close && sock.Inode != 0 {
+			// Shown under bit 13, but with the state it has: tcp_diag walks the
+			// table of bound ports for it (inet_diag_dump_icsk). A connection
+			// that is closed is in no table.
+			sock.State = reading.BoundInactive
+		}
+		yield(sock)
+	})
+	if err != nil {
 		return err
 	}
-	if s.noMPTCP {
+	// A dump walks the whole table of MPTCP tokens, also where there are none.
+	if n, err := s.netns.MPTCP(n); s.noMPTCP || err == nil && n != nil && *n == 0 {
 		return nil
 	}
 	err = conn.DumpMPTCP(ctx, yield)

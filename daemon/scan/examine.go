@@ -171,19 +171,16 @@ func (s *Scanner) processes() Finding {
 // fetching tries pidfd_getfd on ourselves.
 func (s *Scanner) fetching() Finding {
 	const costs = "sockets that no dump shows (reset by their peer and still held) are counted but have no owner"
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return Finding{"pidfd_getfd", Degraded, "cannot tell: " + err.Error(), costs}
-	}
-	defer unix.Close(fd)
 	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return Finding{"pidfd_getfd", Missing, err.Error(), costs}
 	}
 	defer unix.Close(pidfd)
-	if _, err := s.fetcher.Fetch(pidfd, int32(fd)); err != nil {
+	got, err := unix.PidfdGetfd(pidfd, pidfd, 0)
+	if err != nil {
 		return Finding{"pidfd_getfd", Missing, err.Error(), costs}
 	}
+	unix.Close(got)
 	if b, err := os.ReadFile(s.cfg.Proc + "/sys/kernel/yama/ptrace_scope"); err == nil && strings.TrimSpace(string(b)) == "3" {
 		return Finding{"pidfd_getfd", Missing, "kernel.yama.ptrace_scope is 3", costs}
 	}

@@ -25,6 +25,7 @@ type sources struct {
 type processSource struct {
 	path   string // cgroup path
 	base   owner.Source
+	at     time.Time
 	owner  owner.Ref
 	holder reading.Holder
 }
@@ -42,9 +43,10 @@ type cgroupRef struct {
 	at   time.Time
 }
 
-// groupAge is how long an answer about a cgroup is good: its unit may be
-// restarted and get another InvocationID, its pod's name may become known.
-const groupAge = 30 * time.Second
+// groupAge is how long an answer about a cgroup or a process is good: a unit
+// may be restarted and get another InvocationID, a pod's name become known, a
+// process move to another cgroup. Whoever acts asks again anyway.
+const groupAge = 2 * time.Minute
 
 func newSources(s *Scanner, fs procfs.FS) *sources {
 	return &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}}
@@ -64,30 +66,36 @@ func (c *sources) identify(ctx context.Context, h freshHolder) {
 	if !p.Alive || p.Identified {
 		return
 	}
-	st, err := c.fs.Stat(int(p.PID))
-	if err != nil || st.Zombie() {
+	src, ok := c.ask(p.PID)
+	if !ok || !c.s.stillHolds(p.PID, h.one) {
 		return
 	}
-	src := processSource{}
-	if cg, err := c.fs.Cgroup(int(p.PID)); err == nil {
+	p.Start, p.Identified = src.base.StartTime, true
+	*c.of(h.ref) = src
+	c.refreshProcess(ctx, h.ref)
+}
+
+// ask reads who a process is; ok is false where it has ended.
+func (c *sources) ask(pid int32) (src processSource, ok bool) {
+	st, err := c.fs.Stat(int(pid))
+	if err != nil || st.Zombie() {
+		return src, false
+	}
+	src.at = time.Now()
+	if cg, err := c.fs.Cgroup(int(pid)); err == nil {
 		src.path = cg.Path
-		if src.path == "" {
+		if cg.V1Only() {
 			src.path = cg.V1
 		}
 	}
-	src.base = owner.Source{PID: p.PID, StartTime: st.StartTime}
+	src.base = owner.Source{PID: pid, StartTime: st.StartTime}
 	if src.base.Command, err = c.fs.CommandOf(st); err != nil {
 		src.base.Command = st.Comm
 	}
-	if uid, err := c.fs.UID(int(p.PID)); err == nil {
+	if uid, err := c.fs.UID(int(pid)); err == nil {
 		src.base.UID = &uid
 	}
-	if !c.s.stillHolds(p.PID, h.one) {
-		return
-	}
-	p.Start, p.Identified = st.StartTime, true
-	*c.of(h.ref) = src
-	c.refreshProcess(ctx, h.ref)
+	return src, true
 }
 
 // refreshAll brings the owners of all holders up to date, from answers that
@@ -102,6 +110,11 @@ func (c *sources) refreshAll(ctx context.Context) {
 
 func (c *sources) refreshProcess(ctx context.Context, ref owner.ProcRef) {
 	src := c.of(ref)
+	if time.Since(src.at) > groupAge {
+		if now, ok := c.ask(src.base.PID); ok && now.base.StartTime == src.base.StartTime {
+			*src = now
+		}
+	}
 	who := c.group(ctx, src.path)
 	who.PID, who.StartTime = src.base.PID, src.base.StartTime
 	who.Command, who.UID = src.base.Command, src.base.UID

@@ -69,6 +69,7 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		Namespaces: namespaceIDs(s.spaces),
 		Complete:   q.unreadable == 0,
 	})
+	s.index.Settled()
 	s.finders.close()
 	s.compact()
 
@@ -148,7 +149,8 @@ func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 			Why: why + ": orphans of ended processes have no name"})
 	}
 	if _, _, err := s.units.Connected(ctx); err != nil {
-		gaps = append(gaps, reading.Gap{Code: "bus-missing", What: "units by PID 1's word", Why: err.Error()})
+		gaps = append(gaps, reading.Gap{Code: "bus-missing", What: "units by PID 1's word",
+			Why: "PID 1 cannot be asked: unit names are labels read from cgroup paths"})
 	}
 	if t := s.table.Overflow; t.Sockets > 0 {
 		gaps = append(gaps, reading.Gap{Code: "table-full", What: fmt.Sprintf("owners of %d sockets", t.Sockets),

@@ -34,7 +34,10 @@ type search struct {
 	o        Options
 	number   uint32
 	found    *owner.Search
+	began    time.Time
 	deadline time.Time
+	reads    int             // processes read
+	skipped  []owner.ProcRef // not read: nothing seemed to have changed
 	// complete: every process was read to its end.
 	complete   bool
 	unreadable int   // processes whose descriptors cannot be read
@@ -71,16 +74,23 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others bool, ela
 	cold := s.lastFull.IsZero()
 	switch {
 	case cold || others || o.Thorough && wanted > 0:
-		q.walk(ctx, s.index.Order(), others, func() bool { return true })
-	case matter > 0:
-		q.walk(ctx, s.index.Order(), false, func() bool { return q.found.Matter > 0 })
-	case len(changed) > 0:
-		q.walk(ctx, changed, false, func() bool { return true })
+		q.begin()
+		q.walk(ctx, s.index.Order(), fds.Wanted{Others: others}, func() bool { return true })
+	case matter > 0 || len(changed) > 0:
+		q.begin()
+		q.walk(ctx, changed, fds.Wanted{}, func() bool { return true })
+		matters := func() bool { return q.found.Matter > 0 }
+		// Whoever opened a socket has usually more descriptors than before;
+		// those who closed one for it come last.
+		q.walk(ctx, s.index.Order(), fds.Wanted{SkipUnchanged: true}, matters)
+		q.walk(ctx, q.skipped, fds.Wanted{}, matters)
 	default:
 		if turn := s.rereads(); len(turn) > 0 {
-			q.walk(ctx, turn, false, func() bool { return true })
+			q.begin()
+			q.walk(ctx, turn, fds.Wanted{}, func() bool { return true })
 		}
 	}
+	q.end(ctx)
 	return q
 }
 
@@ -120,43 +130,51 @@ func (s *Scanner) rereads() []owner.ProcRef {
 	return turn
 }
 
-// walk reads processes in order while more holds true.
-func (q *search) walk(ctx context.Context, order []owner.ProcRef, others bool, more func() bool) {
-	s := q.s
-	q.found = s.table.BeginSearch()
+// begin builds the index of the sockets to look for.
+func (q *search) begin() {
+	q.found = q.s.table.BeginSearch()
 	q.number = q.found.Number()
-	want := fds.Wanted{Holds: q.found.Holds, Others: others}
-	q.complete = len(order) >= s.index.Living()-1 // all but ourselves
-	now := time.Now()
-	s.index.Walk(ctx, order, s.cfg.Workers, want, func(f fds.Found) bool {
-		q.take(f, now)
-		q.late = !q.deadline.IsZero() && time.Now().After(q.deadline)
-		if q.late || !more() {
-			q.complete = false
-			return false
+	q.began = time.Now()
+}
+
+// walk reads processes in order while more holds true.
+func (q *search) walk(ctx context.Context, order []owner.ProcRef, want fds.Wanted, more func() bool) {
+	if q.late || len(order) == 0 || !more() {
+		return
+	}
+	want.Holds = q.found.Holds
+	q.s.index.Walk(ctx, order, q.s.cfg.Workers, want, func(f fds.Found) bool {
+		if f.Skipped {
+			q.skipped = append(q.skipped, f.Proc)
+		} else {
+			q.take(f)
 		}
-		return true
+		q.late = !q.deadline.IsZero() && time.Now().After(q.deadline)
+		return !q.late && more()
 	})
-	if ctx.Err() != nil {
-		q.complete = false
-	}
+}
+
+// end names the processes that were found to hold sockets for the first time.
+func (q *search) end(ctx context.Context) {
 	for _, h := range q.fresh {
-		s.sources.identify(ctx, h)
+		q.s.sources.identify(ctx, h)
 	}
+	q.complete = q.found != nil && ctx.Err() == nil && q.reads >= q.s.index.Living()-1 // all but ourselves
 	if q.complete {
-		s.lastFull = now
+		q.s.lastFull = q.began
 		q.found.GaveUp()
 	}
 }
 
 // take records what one process holds.
-func (q *search) take(f fds.Found, now time.Time) {
+func (q *search) take(f fds.Found) {
 	s := q.s
+	q.reads++
 	if f.Err != nil && !procfs.Gone(f.Err) && !errors.Is(f.Err, context.Canceled) {
 		q.unreadable++
 		q.why = f.Err
 	}
-	s.index.Record(f, q.number, now)
+	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {
 		s.netns.Keep(d.Inode, p.PID, d.FD)

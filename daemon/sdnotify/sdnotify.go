@@ -123,7 +123,7 @@ func deliver(socket, message string) error {
 	if err != nil {
 		return cause(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // the message is out, or its error known
 	if err := conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return cause(err)
 	}

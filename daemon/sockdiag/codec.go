@@ -62,7 +62,8 @@ func errno(payload []byte) (error, bool) {
 // parseSocket fills s from the payload of one row: struct inet_diag_msg and its
 // attributes. A mini socket of TIME_WAIT, which a dump also shows under the
 // FIN_WAIT2 bit, comes out as TimeWait: it is the only row without memory
-// information (inet_diag_msg_attrs_fill is for full sockets only).
+// information (inet_diag_msg_attrs_fill is for full sockets only). A socket that
+// is bound and nothing more comes out as BoundInactive.
 // Class, Evidence, Owner and Netns are left alone.
 func parseSocket(b []byte, s *reading.Socket) error {
 	if len(b) < sizeofMsg {
@@ -90,6 +91,11 @@ func parseSocket(b []byte, s *reading.Socket) error {
 	s.UID = binary.NativeEndian.Uint32(b[64:])
 	s.Inode = binary.NativeEndian.Uint32(b[68:])
 
+	if s.State == reading.Close && s.Remote.Port() == 0 && !s.MPTCP {
+		// What bit 13 asks for comes with its real state (inet_diag_dump_icsk).
+		s.State = reading.BoundInactive
+	}
+
 	s.Mem = reading.SkMem{}
 	s.CgroupID = 0
 	hasMem := false
@@ -113,7 +119,8 @@ func parseSocket(b []byte, s *reading.Socket) error {
 		attrs = rest
 	}
 	if !hasMem {
-		if s.State != reading.FinWait2 && s.State != reading.TimeWait {
+		const timerTimeWait = 3 // only mini sockets have it (inet_twsk_diag_fill)
+		if s.Timer != timerTimeWait {
 			return fmt.Errorf("socket in state %v without SKMEMINFO", s.State)
 		}
 		s.State = reading.TimeWait

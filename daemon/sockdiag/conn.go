@@ -137,15 +137,20 @@ func (c *Conn) dump(ctx context.Context, kind int, data nl.NetlinkRequestData, y
 	if err != nil {
 		return err
 	}
+	return drain(ctx, c.receive, seq, &c.row, yield)
+}
+
+// drain reads datagrams until the one that ends the dump.
+func drain(ctx context.Context, receive func() ([]byte, error), seq uint32, row *reading.Socket, yield func(*reading.Socket)) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b, err := c.receive()
+		b, err := receive()
 		if err != nil {
 			return fmt.Errorf("receive dump: %w", err)
 		}
-		done, err := rows(b, seq, &c.row, yield)
+		done, err := rows(b, seq, row, yield)
 		if done || err != nil {
 			return err
 		}
@@ -179,6 +184,9 @@ func rows(b []byte, seq uint32, row *reading.Socket, yield func(*reading.Socket)
 				return false, fmt.Errorf("parse dump: %w", err)
 			}
 			yield(row)
+		case unix.NLMSG_NOOP:
+		default: // NLMSG_OVERRUN, or what no kernel sends yet: rows may be missing
+			return false, fmt.Errorf("parse dump: message of unknown type %d", m.kind)
 		}
 	}
 	return false, nil

@@ -30,6 +30,9 @@ func (c *Conn) Info(ctx context.Context, s *reading.Socket) (*TCPInfo, error) {
 	if len(payload) < sizeofMsg {
 		return nil, fmt.Errorf("read tcp_info: %w", errTruncated)
 	}
+	if reading.State(payload[1]) == reading.Listen && s.State != reading.Listen {
+		return nil, ErrNotFound // as in Find; a row without a cookie does not protect from it
+	}
 	for attrs := payload[sizeofMsg:]; len(attrs) > 0; {
 		kind, value, rest, err := nextAttr(attrs)
 		if err != nil {

@@ -31,17 +31,17 @@ type answer struct {
 
 func newCache() cache { return cache{answers: make(map[string]answer)} }
 
-func (c *cache) get(path string, now time.Time) (Unit, error, bool) {
+func (c *cache) get(path string, now time.Time) (answer, bool) {
 	if a, ok := c.answers[path]; ok && a.fresh(now) {
-		return a.unit, a.err, true
+		return a, true
 	}
 	for p := parent(path); p != ""; p = parent(p) {
 		a, ok := c.answers[p]
 		if ok && a.err == nil && a.fresh(now) && !a.unit.IsSlice() {
-			return a.unit, nil, true
+			return a, true
 		}
 	}
-	return Unit{}, nil, false
+	return answer{}, false
 }
 
 // put keeps what PID 1 said, "no unit there" included. That PID 1 could not be

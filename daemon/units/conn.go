@@ -148,8 +148,7 @@ func (c *client) get(ctx context.Context, object dbus.ObjectPath, list []propert
 // lost reports whether the connection is of no more use after an error: as
 // opposed to an answer, even one that says no or makes no sense.
 func (c *client) lost(err error) bool {
-	var answer dbus.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[dbus.Error](err); ok {
 		switch answer.Name {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", // PID 1 has left the bus
 			"org.freedesktop.DBus.Error.NameHasNoOwner",

@@ -100,10 +100,10 @@ func (m *Manager) Close() error {
 // call; systemd 247 has no unit to name for /init.scope.
 func (m *Manager) ByCgroup(ctx context.Context, path string) (Unit, error) {
 	m.mu.Lock()
-	u, err, ok := m.cache.get(path, time.Now())
+	a, ok := m.cache.get(path, time.Now())
 	m.mu.Unlock()
 	if ok {
-		return u, err
+		return a.unit, a.err
 	}
 	return m.ByCgroupNow(ctx, path)
 }

@@ -21,6 +21,9 @@ type owner struct {
 		Command string `json:"command"`
 		Unit    string `json:"unit"`
 	} `json:"holders"`
+	Netns []struct {
+		Cookie *uint64 `json:"cookie"`
+	} `json:"netns"`
 	tally
 	Classes  map[string]tally `json:"classes"`
 	Evidence map[string]tally `json:"evidence"`
@@ -64,7 +67,9 @@ func TestWalkingSkeleton(t *testing.T) {
 	// Type=notify: this returns once the daemon said READY=1.
 	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
 	t.Run("Running", func(t *testing.T) { checkRunning(t, m) })
+	t.Run("Rights", func(t *testing.T) { checkRights(t, m) })
 	t.Run("Owners", func(t *testing.T) { checkOwners(t, m) })
+	t.Run("Watchdog", func(t *testing.T) { checkWatchdog(t, m) })
 	t.Run("Upgrade", func(t *testing.T) { checkUpgrade(t, m) })
 	t.Run("Stop", func(t *testing.T) { checkStop(t, m) })
 	t.Run("Purge", func(t *testing.T) { checkPurge(t, m) })
@@ -105,6 +110,30 @@ func checkRunning(t *testing.T, m *Machine) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	t.Log(lastLines(out, 1))
+}
+
+// checkRights asks the daemon to try, inside its sandbox, each thing that it
+// needs on this host.
+func checkRights(t *testing.T, m *Machine) {
+	var doc struct {
+		Checks []struct {
+			Name   string  `json:"name"`
+			Status string  `json:"status"`
+			What   string  `json:"what"`
+			Costs  *string `json:"costs"`
+		} `json:"checks"`
+	}
+	if err := json.Unmarshal([]byte(ask(t, m, "tcpmemctl", "doctor", "--json")), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Checks) == 0 {
+		t.Error("doctor checked nothing")
+	}
+	for _, c := range doc.Checks {
+		if c.Status != "ok" {
+			t.Errorf("%s is %s: %s", c.Name, c.Status, c.What)
+		}
+	}
 }
 
 func checkOwners(t *testing.T, m *Machine) {
@@ -161,6 +190,8 @@ func judge(owners []owner, unit, command string, want leak) string {
 			return fmt.Sprintf("%s: evidence %v, want fd for %d bytes", unit, o.Evidence, want.Bytes)
 		case len(o.Holders) == 0 || !strings.Contains(o.Holders[0].Command, command) || o.Holders[0].Unit != unit:
 			return fmt.Sprintf("%s: holders %v, want %s", unit, o.Holders, command)
+		case len(o.Netns) != 1 || o.Netns[0].Cookie == nil:
+			return unit + ": no cookie of its network namespace"
 		}
 		return ""
 	}
@@ -189,6 +220,26 @@ func askOwners(t *testing.T, m *Machine) ([]owner, error) {
 		return nil, fmt.Errorf("owners: version %d, want 1", doc.Version)
 	}
 	return doc.Owners, nil
+}
+
+// checkWatchdog shortens the watchdog and waits: a daemon that does its turns
+// is left alone.
+func checkWatchdog(t *testing.T, m *Machine) {
+	const dropIn = "/run/systemd/system/tcpmemd.service.d/watchdog.conf"
+	if err := m.WriteFile(dropIn, []byte("[Service]\nWatchdogSec=2s\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "restart", "tcpmemd")
+	if err := pause(t.Context(), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, m, "systemctl", "show", "--property=NRestarts", "--value", "tcpmemd"); got != "0" {
+		t.Errorf("restarted %s times by a watchdog of 2 s", got)
+	}
+	run(t, m, "rm", "-r", "/run/systemd/system/tcpmemd.service.d")
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "restart", "tcpmemd")
 }
 
 // checkUpgrade installs the same package over itself, which to dpkg and its

@@ -115,8 +115,10 @@ func TestPages(t *testing.T) {
 func TestNothingHostileIsPrinted(t *testing.T) {
 	host := apitest.Hostile()
 	host.Checks = []api.DoctorCheck{api.NewDoctorCheck("x\x1b[1m", api.DoctorMissing, "y\u202e", "z\r")}
-	for _, args := range []string{"status", "owners --all", "owners --by process --all", "owners --by unit", "sockets --all", "orphans", "doctor",
-		"sockets comm = \x1b[31m", "sockets unti\x1b[31m"} {
+	for _, args := range []string{
+		"status", "owners --all", "owners --by process --all", "owners --by unit", "sockets --all", "orphans", "doctor",
+		"sockets comm = \x1b[31m", "sockets unti\x1b[31m",
+	} {
 		for _, columns := range []int{0, 40, 80} {
 			stdout, stderr, _ := run(t, host, columns, strings.Fields(args)...)
 			for _, r := range stdout + stderr {
@@ -151,6 +153,7 @@ func TestJSON(t *testing.T) {
 		{"sockets --json", new(api.Sockets)},
 		{"sockets --json --limit 2 --info", new(api.Sockets)},
 		{"orphans --json", new(api.Orphans)},
+		{"orphans --json --limit 1", new(api.Orphans)},
 	} {
 		stdout, stderr, code := run(t, apitest.Leak(), 80, strings.Fields(tt.args)...)
 		if code != ExitOK || stderr != "" {
@@ -213,10 +216,9 @@ func TestWatch(t *testing.T) {
 			var out bytes.Buffer
 			env := Env{
 				Args: append([]string{"owners", "--direct", "--watch=100ms"}, tt.args...), Stdout: &out, Stderr: &out,
-				Getenv:     func(string) string { return "" },
+				Getenv:     func(k string) string { return map[string]string{"NO_COLOR": "1"}[k] },
 				OpenDirect: func(context.Context) (Direct, error) { return direct{host}, nil },
 			}
-			env.Getenv = func(k string) string { return map[string]string{"NO_COLOR": "1"}[k] }
 			if tt.terminal {
 				env.TerminalSize = func() (int, int) { return 80, 10 }
 			}

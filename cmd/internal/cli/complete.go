@@ -25,24 +25,28 @@ func completeBy(*cobra.Command, []string, string) ([]string, cobra.ShellCompDire
 
 // completeFilter proposes what may come next in a filter: after a field its
 // values, otherwise fields and the words between terms.
-func (c *command) completeFilter(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (c *command) completeFilter(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	next := c.nextWords(cmd.Context(), args)
+	next = slices.DeleteFunc(next, func(word string) bool { return !strings.HasPrefix(word, begun) })
+	return next, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (c *command) nextWords(ctx context.Context, args []string) []string {
 	words := args
 	if n := len(words); n > 0 && slices.Contains([]string{"=", "!="}, words[n-1]) {
 		words = words[:n-1]
 	}
 	if n := len(words); n > 0 && isField(words[n-1]) && (n == 1 || !isField(words[n-2])) {
-		return c.completeValue(cmd.Context(), words[n-1]), cobra.ShellCompDirectiveNoFileComp
+		return c.completeValue(ctx, words[n-1])
 	}
 	var out []string
 	for _, name := range filter.Fields() {
 		out = append(out, cobra.CompletionWithDesc(name, filter.About(name)))
 	}
-	if len(args) > 0 {
-		out = append(out, filter.Keywords()...)
-	} else {
-		out = append(out, "not")
+	if len(args) == 0 {
+		return append(out, "not")
 	}
-	return out, cobra.ShellCompDirectiveNoFileComp
+	return append(out, filter.Keywords()...)
 }
 
 func isField(word string) bool { return filter.About(word) != "" }

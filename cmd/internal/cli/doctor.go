@@ -46,9 +46,9 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 		}
 		status := paint.style(string(check.Status), doctorStyle(check.Status))
 		pad := strings.Repeat(" ", max(len(doctorIndent)-textWidth(status), 1))
-		out = append(out, wrap(status+pad+escape(check.Name)+": "+escape(check.What), columns, doctorIndent)...)
+		out = append(out, wrap(status+pad+escape(check.Name)+": "+sentence(check.What), columns, doctorIndent)...)
 		if check.Costs != nil {
-			out = append(out, wrap(doctorIndent+"costs: "+escape(*check.Costs), columns, doctorIndent)...)
+			out = append(out, wrap(doctorIndent+"costs: "+sentence(*check.Costs), columns, doctorIndent)...)
 		}
 	}
 	out = append(out, "")

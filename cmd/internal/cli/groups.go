@@ -14,7 +14,7 @@ func (c *command) askGroups(ctx context.Context, src source, by api.By) (any, pa
 		return nil, nil, err
 	}
 	if c.json {
-		doc.Limit(c.rows())
+		doc.Keep(c.rows())
 		return doc, nil, nil
 	}
 	return doc, func(columns int, paint painter) []string { return groupsPage(doc, c.rows(), columns, paint) }, nil
@@ -36,8 +36,8 @@ func groupsPage(doc *api.Groups, limit, columns int, paint painter) []string {
 	for _, g := range doc.Groups[n:] {
 		rest += g.Bytes
 	}
-	if more > 0 {
-		out = append(out, fmt.Sprintf("and %d more with %s together (--all shows them)", more, formatBytes(rest)))
+	if s := moreLine(int64(more), "group", rest); s != "" {
+		out = append(out, s)
 	}
 	return appendBlock(out, restLines(&doc.Ledger, m, doc.Gaps, columns, paint))
 }

@@ -23,7 +23,8 @@ net.ipv4.tcp_max_orphans.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, paint painter) []string { return orphansPage(doc, c.rows(), columns, paint) }, nil
+				doc.Keep(c.rows())
+				return doc, func(columns int, paint painter) []string { return orphansPage(doc, columns, paint) }, nil
 			})
 		},
 	}
@@ -32,7 +33,7 @@ net.ipv4.tcp_max_orphans.`,
 	return cmd
 }
 
-func orphansPage(doc *api.Orphans, limit, columns int, paint painter) []string {
+func orphansPage(doc *api.Orphans, columns int, paint painter) []string {
 	var out []string
 	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
 	say(title("TCP orphans", &doc.Header, paint))
@@ -61,19 +62,9 @@ func orphansPage(doc *api.Orphans, limit, columns int, paint painter) []string {
 	}
 	say("known by " + partWords(doc.Evidence))
 	out = append(out, "")
-	n := len(doc.Owners)
-	if limit > 0 {
-		n = min(n, limit)
-	}
-	out = append(out, orphansTable(doc.Owners[:n]).lines(columns, paint)...)
-	if rest := doc.Owners[n:]; len(rest) > 0 {
-		var sockets, bytes int64
-		for i := range rest {
-			sockets += rest[i].Sockets
-			bytes += rest[i].Bytes
-		}
-		say(fmt.Sprintf("and %s with %s and %s together (--all shows them)", plural(int64(len(rest)), "more owner"),
-			plural(sockets, "orphan"), formatBytes(bytes)))
+	out = append(out, orphansTable(doc.Owners).lines(columns, paint)...)
+	if more := moreLine(int64(doc.Truncated.Owners), "owner", doc.Truncated.Bytes); more != "" {
+		out = append(out, more)
 	}
 	return appendBlock(out, gapLines(doc.Gaps, columns, paint))
 }

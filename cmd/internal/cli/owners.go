@@ -44,7 +44,7 @@ func (c *command) askOwners(ctx context.Context, src source) (any, page, error) 
 		return nil, nil, err
 	}
 	if c.json {
-		doc.Limit(c.rows())
+		doc.Keep(c.rows())
 		return doc, nil, nil
 	}
 	return doc, func(columns int, paint painter) []string { return ownersPage(doc, c.rows(), columns, paint) }, nil
@@ -65,9 +65,8 @@ func ownersPage(doc *api.Owners, limit, columns int, paint painter) []string {
 		out = append(out, nobody(&doc.Ledger, m))
 	}
 	more := len(doc.Owners) - len(shown) + doc.Truncated.Owners
-	if more > 0 {
-		out = append(out, fmt.Sprintf("and %s with %s together (--all shows them)",
-			plural(int64(more), "more owner"), formatBytes(rest+doc.Truncated.Bytes)))
+	if s := moreLine(int64(more), "owner", rest+doc.Truncated.Bytes); s != "" {
+		out = append(out, s)
 	}
 	return appendBlock(out, restLines(&doc.Ledger, m, doc.Gaps, columns, paint))
 }
@@ -98,7 +97,7 @@ func holderLine(doc *api.Owners, paint painter) string {
 		return ""
 	}
 	o := &doc.Owners[0]
-	s := fmt.Sprintf("%s holds %s: %s in %s", paint.style(escape(o.Name), bold),
+	s := fmt.Sprintf("%s holds %s: %s in %s", paint.style(ownerName(o), bold),
 		formatShare(o.Bytes, whole(&doc.Ledger, &doc.Memory)), formatBytes(o.Bytes), plural(o.Sockets, "socket"))
 	if o.Kind == reading.KindUnresolved {
 		s = fmt.Sprintf("nobody could be named for most of it: %s in %s", formatBytes(o.Bytes), plural(o.Sockets, "socket"))
@@ -148,12 +147,21 @@ func ownersTable(owners []api.Owner, whole int64) *table {
 	}}
 	for i := range owners {
 		o := &owners[i]
-		r := t.add(escape(o.Name), string(o.Kind), fmt.Sprint(o.Sockets), formatBytes(o.Bytes), formatShare(o.Bytes, whole),
+		r := t.add(ownerName(o), string(o.Kind), fmt.Sprint(o.Sockets), formatBytes(o.Bytes), formatShare(o.Bytes, whole),
 			formatBytes(o.ReceiveBytes), formatBytes(o.SendBytes), classWords(&o.Classes), partWords(o.Evidence),
 			growthCell(o.GrowthBytesPerMinute), verdictCell(&o.Judgement))
 		r.cells[len(r.cells)-1].style = verdictStyle(&o.Judgement)
 	}
 	return t
+}
+
+// ownerName is the owner's name as a table shows it: plain processes are often
+// many of one name, so theirs have the pid behind it.
+func ownerName(o *api.Owner) string {
+	if o.Kind == reading.KindProcess && len(o.Holders) > 0 {
+		return fmt.Sprintf("%s[%d]", escape(o.Name), o.Holders[0].PID)
+	}
+	return escape(o.Name)
 }
 
 func growthCell(g *int64) string {

@@ -31,6 +31,9 @@ func (c *command) root() *cobra.Command {
 			if c.limit < 0 {
 				return usagef("--limit %d: want a number of rows", c.limit)
 			}
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return &usageError{err} // cobra itself looks at them after this hook
+			}
 			c.running = true
 			return nil
 		},

@@ -45,7 +45,8 @@ func (c *command) show(ctx context.Context, ask func(context.Context, source) (d
 }
 
 func (c *command) showOnce(ctx context.Context, src source,
-	ask func(context.Context, source) (any, page, error), out func([]string) error) error {
+	ask func(context.Context, source) (any, page, error), out func([]string) error,
+) error {
 	doc, draw, err := ask(ctx, src)
 	if err != nil {
 		return err

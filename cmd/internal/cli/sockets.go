@@ -82,8 +82,8 @@ func socketsPage(doc *api.Sockets, columns int, paint painter) []string {
 	}
 	out = append(append(out, wrap(s, columns, "  ")...), "")
 	out = append(out, socketsTable(doc.Sockets, columns).lines(columns, paint)...)
-	if t := doc.Truncated; t.Sockets > 0 {
-		out = append(out, fmt.Sprintf("and %s with %s together (--all shows them)", plural(t.Sockets, "more socket"), formatBytes(t.Bytes)))
+	if s := moreLine(doc.Truncated.Sockets, "socket", doc.Truncated.Bytes); s != "" {
+		out = append(out, s)
 	}
 	return appendBlock(out, gapLines(doc.Gaps, columns, paint))
 }
@@ -115,8 +115,10 @@ func socketsTable(rows []api.Socket, columns int) *table {
 	}
 	for i := range rows {
 		s := &rows[i]
-		cells := []string{formatBytes(s.Bytes), s.State, fmt.Sprint(s.RecvQ), fmt.Sprint(s.SendQ),
-			optionalText(s.Local), optionalText(s.Remote), escape(s.OwnerName)}
+		cells := []string{
+			formatBytes(s.Bytes), s.State, fmt.Sprint(s.RecvQ), fmt.Sprint(s.SendQ),
+			optionalText(s.Local), optionalText(s.Remote), escape(s.OwnerName),
+		}
 		more := s.Class + " by " + s.Evidence + " "
 		if wide {
 			cells, more = append(cells, s.Class, s.Evidence), ""

@@ -46,7 +46,8 @@ func (d *directSource) meta() api.Meta {
 	return m
 }
 
-func (d *directSource) Close() { d.direct.Close() }
+// Close has nothing to report: what was read is printed already.
+func (d *directSource) Close() { _ = d.direct.Close() }
 
 func (d *directSource) Status(ctx context.Context) (*api.Status, error) {
 	r, err := d.direct.Read(ctx)
@@ -85,7 +86,9 @@ func (d *directSource) Sockets(ctx context.Context, q api.SocketQuery) (*api.Soc
 	if q.Info {
 		more = func(s *reading.Socket, row *api.Socket) {
 			// A connection that ended meanwhile has no info; that is no failure.
-			row.TCPInfo, _ = d.direct.Info(ctx, s)
+			if api.HasInfo(s) {
+				row.TCPInfo, _ = d.direct.Info(ctx, s)
+			}
 		}
 	}
 	doc, err := api.CollectSockets(ctx, d.meta(), r, d.direct, want.Want(api.OwnerIndex(r)), q.Limit, more)

@@ -54,7 +54,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 		out = append(out, "")
 		out = append(out, ownersTable(shown, whole(doc.Ledger, m)).lines(columns, paint)...)
 		if n := doc.Truncated.Owners; n > 0 && doc.Truncated.Bytes > 0 {
-			say(fmt.Sprintf("and %s with %s together (tcpmemctl owners)", plural(int64(n), "more owner"), formatBytes(doc.Truncated.Bytes)))
+			say(fmt.Sprintf("and %s with %s (shown by tcpmemctl owners)", plural(int64(n), "more owner"), formatBytes(doc.Truncated.Bytes)))
 		}
 	} else if doc.Ledger != nil {
 		say(nobody(doc.Ledger, m))

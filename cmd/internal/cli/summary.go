@@ -99,6 +99,9 @@ func coverageLine(l *api.Ledger, m *api.Memory) string {
 	if m.UsedBytes == 0 && l.SeenBytes == 0 {
 		return ""
 	}
+	if l.SeenBytes == 0 && m.UsedBytes <= l.ReserveMaxBytes {
+		return fmt.Sprintf("no socket is needed to explain it: CPUs may keep up to %s in reserve", formatBytes(l.ReserveMaxBytes))
+	}
 	return fmt.Sprintf("explains %s of %s (± %s per-CPU reserve)",
 		formatCoverage(l.Coverage), formatBytes(m.UsedBytes), formatBytes(l.ReserveMaxBytes))
 }
@@ -108,7 +111,7 @@ func coverageLine(l *api.Ledger, m *api.Memory) string {
 func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, paint painter) []string {
 	var out []string
 	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
-	if t := l.Classes.Unresolved; t.Sockets > 0 {
+	if t := l.Classes.Unresolved; t.Bytes != 0 {
 		say(fmt.Sprintf("unresolved: nobody could be named for %s in %s", formatBytes(t.Bytes), plural(t.Sockets, "socket")))
 	}
 	switch unseen := l.UnseenBytes; {
@@ -144,6 +147,21 @@ func betweenWords(before, after int64) string {
 // maxGaps bounds the gaps in a table; JSON has all.
 const maxGaps = 10
 
+// sentence escapes text that may be several errors, one on each line.
+func sentence(s string) string { return escape(strings.ReplaceAll(s, "\n", "; ")) }
+
+// moreLine counts what a table leaves out; "" where that is nothing.
+func moreLine(n int64, thing string, bytes int64) string {
+	switch {
+	case n == 0:
+		return ""
+	case bytes == 0:
+		return fmt.Sprintf("and %s without TCP memory (shown by --all)", plural(n, "more "+thing))
+	default:
+		return fmt.Sprintf("and %s with %s (shown by --all)", plural(n, "more "+thing), formatBytes(bytes))
+	}
+}
+
 func gapLines(gaps []reading.Gap, columns int, paint painter) []string {
 	var out []string
 	for i, g := range gaps {
@@ -151,7 +169,7 @@ func gapLines(gaps []reading.Gap, columns int, paint painter) []string {
 			out = append(out, fmt.Sprintf("and %s, all in --json", plural(int64(len(gaps)-i), "more gap")))
 			break
 		}
-		s := paint.style("not read", warn) + ": " + escape(g.What) + ": " + escape(g.Why)
+		s := paint.style("not read", warn) + ": " + sentence(g.What) + ": " + sentence(g.Why)
 		if g.MayHideBytes != nil {
 			s += ", may hide " + formatBytes(*g.MayHideBytes)
 		}

@@ -68,7 +68,8 @@ func (t *table) lines(width int, paint painter) []string {
 	return out
 }
 
-// layout chooses the columns to show and their widths.
+// layout chooses the columns to show and their widths. Where room is bounded,
+// columns that say nothing in any row go first, to leave theirs to the names.
 func (t *table) layout(width int) (shown, widths []int) {
 	widths = make([]int, len(t.columns))
 	empty := make([]bool, len(t.columns))
@@ -76,7 +77,7 @@ func (t *table) layout(width int) (shown, widths []int) {
 		widths[i], empty[i] = textWidth(c.title), true
 		for _, r := range t.rows {
 			widths[i] = max(widths[i], textWidth(r.cells[i].text))
-			empty[i] = empty[i] && (r.cells[i].text == "" || r.cells[i].text == "-")
+			empty[i] = empty[i] && slices.Contains([]string{"", "-", "0 B"}, r.cells[i].text)
 		}
 		if width <= 0 || !empty[i] || c.rank == 0 {
 			shown = append(shown, i)

@@ -18,12 +18,13 @@ func escape(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for i, size := 0, 0; i < len(s); i += size {
-		var r rune
-		r, size = utf8.DecodeRuneInString(s[i:])
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		at := i
+		i += size
 		switch {
 		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
+			fmt.Fprintf(&b, `\x%02x`, s[at])
 		case r == '\\':
 			b.WriteString(`\\`)
 		case r == '\n':
@@ -152,11 +153,15 @@ func wrap(s string, w int, indent string) []string {
 	}
 	var lines []string
 	least := len(s) - len(strings.TrimLeft(s, " ")) // never in leading blanks
+	before := ""
 	for at := breakAt(s, least, w); at >= 0; at = breakAt(s, least, w) {
-		lines = append(lines, strings.TrimRight(s[:at], " "))
-		s, least = indent+strings.TrimLeft(s[at:], " "), len(indent)
+		lines = append(lines, before+strings.TrimRight(s[:at], " "))
+		if before == "" {
+			before, w = indent, w-len(indent)
+		}
+		s, least = strings.TrimLeft(s[at:], " "), 0
 	}
-	return append(lines, s)
+	return append(lines, before+s)
 }
 
 // breakAt finds the last blank of s behind its first least bytes and at most w

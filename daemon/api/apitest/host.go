@@ -29,7 +29,7 @@ type Host struct {
 	SocketList  []reading.Socket
 	Infos       map[reading.Cookie]*api.TCPInfo
 	Checks      []api.DoctorCheck
-	State_      api.State
+	Known       *api.State    // what State answers, nil for that of Reading
 	Err         error         // what every call fails with
 	Block       chan struct{} // if not nil, calls wait until it is closed or ctx ends
 	Mode        string
@@ -130,13 +130,13 @@ func (h *Host) Meta() api.Meta {
 	}
 }
 
-// State is that of the host's reading, unless State_ is set.
+// State is that of the host's reading, unless Known is set.
 func (h *Host) State(ctx context.Context) (api.State, error) {
 	if err := h.wait(ctx); err != nil {
 		return api.State{}, err
 	}
-	if h.State_.Sample.PageSize != 0 {
-		return h.State_, nil
+	if h.Known != nil {
+		return *h.Known, nil
 	}
 	return api.StateOf(&h.Reading), nil
 }

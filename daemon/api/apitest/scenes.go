@@ -86,8 +86,10 @@ func Leak() *Host {
 		Class: reading.Unresolved, Evidence: reading.Netns,
 	})
 	h.Add(reading.Owner{Key: "system/idle.service", Name: "idle.service", Kind: reading.KindService, Unit: "idle.service", Manager: "system"},
-		1, reading.Socket{Netns: HostNetns, State: reading.Listen, Local: netip.MustParseAddrPort("[::]:22"), Wqueue: 128,
-			Remote: netip.MustParseAddrPort("[::]:0"), Class: reading.Owned, Evidence: reading.FD})
+		1, reading.Socket{
+			Netns: HostNetns, State: reading.Listen, Local: netip.MustParseAddrPort("[::]:22"), Wqueue: 128,
+			Remote: netip.MustParseAddrPort("[::]:0"), Class: reading.Owned, Evidence: reading.FD,
+		})
 	h.Balance(100)
 
 	r := &h.Reading

@@ -57,9 +57,10 @@ var fields = []field{
 		if s.Socket.Holder == nil {
 			return [3]string{}
 		}
+		// "comm" or "comm (base name of argv[0])"
 		whole := s.Socket.Holder.Command
-		comm, _, _ := strings.Cut(whole, " (")
-		return [3]string{whole, comm}
+		comm, argv0, _ := strings.Cut(whole, " (")
+		return [3]string{whole, comm, strings.TrimSuffix(argv0, ")")}
 	}),
 	number("pid", "process id of the primary holder", func(s *Subject) (uint64, bool) {
 		if s.Socket.Holder == nil {

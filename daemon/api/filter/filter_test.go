@@ -71,6 +71,7 @@ func TestMatch(t *testing.T) {
 		{"pid < 1000", true, false},
 		{"comm = python3", true, false},
 		{"comm = *task-queue*", true, false},
+		{"comm = task-queue", true, false},
 		{"uid >= 1000", true, false},
 		{"cookie = 4242", true, false},
 		{"container = dead*", true, false},

@@ -5,7 +5,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-var leakScenes = []scene{
+var leakScenes = []simScene{
 	{name: "leak-slow-unread", about: "a task queue forgets connections with unread data: 2 MiB a minute", seconds: 20 * 60,
 		host: trendtest.Leak, owners: labels{service("task-queue"): trendtest.Leak}, from: 60,
 		make: func(s *sim) {
@@ -211,7 +211,7 @@ var leakScenes = []scene{
 		}},
 }
 
-var slowScenes = []scene{
+var slowScenes = []simScene{
 	{name: "slow-remote", about: "a remote peer stops reading: the send queues to it fill",
 		host: trendtest.SlowPeer, owners: labels{service("feeder"): trendtest.SlowPeer},
 		culprits: map[string]string{service("feeder"): "203.0.113.77"}, from: 120,

@@ -7,10 +7,10 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-// scene is a simulated recording: what it is called, what it is, and how it
+// simScene is a simulated recording: what it is called, what it is, and how it
 // comes about. Held-out scenes were chosen by name before any verdict was
 // tuned; nobody looks at what they show while tuning.
-type scene struct {
+type simScene struct {
 	name     string
 	about    string
 	heldOut  bool
@@ -34,7 +34,7 @@ func service(name string) string { return "system/" + name + ".service" }
 
 // record runs a scene. The seed is its name and a variant: 0 for the recording
 // that is kept.
-func (c *scene) record(variant uint64) *trendtest.Recording {
+func (c *simScene) record(variant uint64) *trendtest.Recording {
 	seed := 14695981039346656037 + variant // FNV-1a
 	for _, b := range []byte(c.name) {
 		seed = (seed ^ uint64(b)) * 1099511628211
@@ -86,14 +86,14 @@ func between(from, to, rate float64) func(float64) float64 {
 
 var scenes = slicesOf(loadScenes, leakScenes, slowScenes)
 
-func slicesOf(groups ...[]scene) (all []scene) {
+func slicesOf(groups ...[]simScene) (all []simScene) {
 	for _, g := range groups {
 		all = append(all, g...)
 	}
 	return all
 }
 
-var loadScenes = []scene{
+var loadScenes = []simScene{
 	{name: "load-diurnal-ramp", about: "traffic of two services rises fourfold over 20 minutes", seconds: 20 * 60,
 		host: trendtest.Load, owners: labels{service("ingress"): trendtest.Load, service("api"): trendtest.Load},
 		make: func(s *sim) {

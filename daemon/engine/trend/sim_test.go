@@ -276,6 +276,7 @@ func (s *sim) scan() []trendtest.Owner {
 			}
 			if compared {
 				o.Stalled, o.Young = new(int64), new(int64)
+				o.StalledReceive, o.StalledSend = new([2]int64), new([2]int64)
 			}
 			sums[p.key] = o
 			peers[p.key] = make(map[trendtest.Peer]*trendtest.Peer)
@@ -294,7 +295,17 @@ func (s *sim) scan() []trendtest.Owner {
 		}
 		if compared {
 			if s.clock-k.quietSince >= after {
-				*o.Stalled += b
+				if k.recv > 0 {
+					o.StalledReceive[0]++
+					o.StalledReceive[1] += k.recv
+				}
+				if k.send > 0 {
+					o.StalledSend[0]++
+					o.StalledSend[1] += k.send
+				}
+				if k.recv|k.send != 0 {
+					*o.Stalled += b
+				}
 			}
 			if s.clock-k.firstSeen < after {
 				*o.Young += b

@@ -26,6 +26,7 @@ func full() reading.Reading {
 		Holders: []reading.Holder{{PID: 7, StartTime: 99}}, HolderCount: 1,
 		Sum: reading.Tally{Sockets: 3, Bytes: 8192}, Receive: 4000, Send: 4000, Reserved: 192, Unread: 3000,
 		Stalled: new(int64(4096)), Young: new(int64(0)),
+		StalledReceive: &reading.Tally{Sockets: 2, Bytes: 3000}, StalledSend: &reading.Tally{Sockets: 1, Bytes: 700},
 		Peers: []reading.Peer{{Owner: "system/b.service", Address: "127.0.0.1", Tally: reading.Tally{Sockets: 1, Bytes: 4000}}}}
 	o.States[reading.CloseWait] = 2
 	o.Classes[reading.Owned] = reading.Tally{Sockets: 3, Bytes: 8192}

@@ -94,22 +94,25 @@ type Observation struct {
 
 // Owner is what the trend may use of a reading.Owner.
 type Owner struct {
-	Key         string              `json:"k"`
-	Kind        reading.Kind        `json:"kind"`
-	Invocation  string              `json:"inv,omitempty"`
-	Holders     [][2]uint64         `json:"h,omitempty"` // pid, start time
-	HolderCount int                 `json:"hn,omitempty"`
-	Sockets     int64               `json:"n"`
-	Bytes       int64               `json:"b"`
-	Receive     int64               `json:"r,omitempty"`
-	Send        int64               `json:"w,omitempty"`
-	Reserved    int64               `json:"f,omitempty"`
-	Unread      int64               `json:"un,omitempty"`
-	Stalled     *int64              `json:"st,omitempty"`
-	Young       *int64              `json:"yg,omitempty"`
-	States      map[string]int64    `json:"s,omitempty"`
-	Classes     map[string][2]int64 `json:"c,omitempty"` // sockets, bytes
-	Peers       []Peer              `json:"p,omitempty"`
+	Key         string       `json:"k"`
+	Kind        reading.Kind `json:"kind"`
+	Invocation  string       `json:"inv,omitempty"`
+	Holders     [][2]uint64  `json:"h,omitempty"` // pid, start time
+	HolderCount int          `json:"hn,omitempty"`
+	Sockets     int64        `json:"n"`
+	Bytes       int64        `json:"b"`
+	Receive     int64        `json:"r,omitempty"`
+	Send        int64        `json:"w,omitempty"`
+	Reserved    int64        `json:"f,omitempty"`
+	Unread      int64        `json:"un,omitempty"`
+	Stalled     *int64       `json:"st,omitempty"`
+	Young       *int64       `json:"yg,omitempty"`
+	// Of the queues that stand still: sockets, bytes.
+	StalledReceive *[2]int64           `json:"sr,omitempty"`
+	StalledSend    *[2]int64           `json:"ss,omitempty"`
+	States         map[string]int64    `json:"s,omitempty"`
+	Classes        map[string][2]int64 `json:"c,omitempty"` // sockets, bytes
+	Peers          []Peer              `json:"p,omitempty"`
 }
 
 // Peer is a reading.Peer.
@@ -154,6 +157,7 @@ func (o *Owner) reading() reading.Owner {
 		Sum:         reading.Tally{Sockets: o.Sockets, Bytes: o.Bytes},
 		Receive:     o.Receive, Send: o.Send, Reserved: o.Reserved,
 		Unread: o.Unread, Stalled: o.Stalled, Young: o.Young,
+		StalledReceive: toTally(o.StalledReceive), StalledSend: toTally(o.StalledSend),
 	}
 	for _, h := range o.Holders {
 		out.Holders = append(out.Holders, reading.Holder{PID: int(h[0]), StartTime: h[1]})
@@ -199,6 +203,7 @@ func fromOwner(o *reading.Owner) Owner {
 		Sockets: o.Sum.Sockets, Bytes: o.Sum.Bytes,
 		Receive: o.Receive, Send: o.Send, Reserved: o.Reserved,
 		Unread: o.Unread, Stalled: o.Stalled, Young: o.Young,
+		StalledReceive: fromTally(o.StalledReceive), StalledSend: fromTally(o.StalledSend),
 	}
 	for i := range o.Holders {
 		out.Holders = append(out.Holders, [2]uint64{uint64(o.Holders[i].PID), o.Holders[i].StartTime})
@@ -223,6 +228,20 @@ func fromOwner(o *reading.Owner) Owner {
 		out.Peers = append(out.Peers, Peer{Owner: p.Owner, Address: p.Address, Sockets: p.Sockets, Bytes: p.Bytes})
 	}
 	return out
+}
+
+func toTally(pair *[2]int64) *reading.Tally {
+	if pair == nil {
+		return nil
+	}
+	return &reading.Tally{Sockets: pair[0], Bytes: pair[1]}
+}
+
+func fromTally(t *reading.Tally) *[2]int64 {
+	if t == nil {
+		return nil
+	}
+	return &[2]int64{t.Sockets, t.Bytes}
 }
 
 // Encode writes the recording as lines of JSON.

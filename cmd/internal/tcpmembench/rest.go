@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
+)
+
+// rest measures the daemon itself, as installed, with 10,000 sockets: at rest
+// with few and many namespaces, and then while it scans many sockets.
+func (b *bench) rest() error {
+	dir, err := os.MkdirTemp("", "tcpmembench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fleet, err := scene.NewFleet(b.ctx, scene.FleetOptions{Sockets: 10_000, BytesEach: 1})
+	if err != nil {
+		return err
+	}
+	defer fleet.Stop()
+	for _, c := range []struct {
+		namespaces int
+		target     float64
+	}{{5, 0.2}, {200, 0.5}} {
+		crowd, err := scene.IdleNetns(b.ctx, c.namespaces, scene.ByProcess)
+		if err != nil {
+			return err
+		}
+		err = b.restOnce(dir, c.namespaces, c.target)
+		crowd.Stop()
+		if err != nil {
+			return err
+		}
+	}
+	fleet.Stop()
+	if b.short {
+		return nil
+	}
+	return b.scanning(dir)
+}
+
+func (b *bench) restOnce(dir string, namespaces int, target float64) error {
+	d, err := b.start(dir)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	length := 90 * time.Second
+	if b.short {
+		length = 45 * time.Second
+	}
+	time.Sleep(5 * time.Second) // the first scan is over
+	before, err := d.cpu()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(length):
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	}
+	after, err := d.cpu()
+	if err != nil {
+		return err
+	}
+	share := 100 * (after - before).Seconds() / length.Seconds()
+	name := fmt.Sprintf("at rest, 10,000 sockets, %d namespaces", namespaces)
+	b.add(name+": CPU", fmt.Sprintf("<= %.1f %% of one", target), share <= target, "%.2f %%, scans included", share)
+	anon, rss, _ := d.memory()
+	b.add(name+": memory", "RssAnon <= 10 MiB, VmRSS <= 28 MiB", anon <= 10<<10 && rss <= 28<<10,
+		"RssAnon %.1f MiB, VmRSS %.1f MiB, %d open files", float64(anon)/1024, float64(rss)/1024, d.files())
+	return nil
+}
+
+// scanning measures the daemon's memory while it scans 500,000 sockets.
+func (b *bench) scanning(dir string) error {
+	fleet, err := scene.NewFleet(b.ctx, scene.FleetOptions{Sockets: 500_000, BytesEach: 1})
+	if err != nil {
+		return err
+	}
+	defer fleet.Stop()
+	d, err := b.start(dir)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	for range 3 {
+		ask := exec.CommandContext(b.ctx, b.bin+"/tcpmemctl", "owners", "--socket", d.socket, "--json")
+		if out, err := ask.CombinedOutput(); err != nil {
+			return fmt.Errorf("ask daemon: %w: %s", err, out)
+		}
+		time.Sleep(2 * time.Second)
+	}
+	_, _, peak := d.memory()
+	b.add("500,000 sockets, daemon while scanning", "VmRSS <= 80 MiB", peak <= 80<<10, "peak (VmHWM) %.1f MiB", float64(peak)/1024)
+	return nil
+}
+
+// running is a daemon under test.
+type running struct {
+	cmd    *exec.Cmd
+	socket string
+}
+
+func (b *bench) start(dir string) (*running, error) {
+	d := &running{socket: filepath.Join(dir, "tcpmemd.sock")}
+	d.cmd = exec.CommandContext(b.ctx, b.bin+"/tcpmemd", "--socket", d.socket)
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := d.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start daemon: %w", err)
+	}
+	for range 300 {
+		if _, err := os.Stat(d.socket); err == nil {
+			time.Sleep(2 * time.Second)
+			return d, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	d.stop()
+	return nil, fmt.Errorf("start daemon: no socket at %s", d.socket)
+}
+
+func (d *running) stop() {
+	_ = d.cmd.Process.Signal(os.Interrupt)
+	_ = d.cmd.Wait()
+}
+
+// cpu is what all its threads have used, in nanoseconds by the scheduler:
+// stat's ticks of 10 ms are too coarse.
+func (d *running) cpu() (sum time.Duration, err error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid))
+	if err != nil || len(tasks) == 0 {
+		return 0, fmt.Errorf("read CPU time of the daemon: %w", err)
+	}
+	for _, t := range tasks {
+		data, err := os.ReadFile(t)
+		if err != nil {
+			continue
+		}
+		if f := strings.Fields(string(data)); len(f) > 0 {
+			ns, _ := strconv.ParseInt(f[0], 10, 64)
+			sum += time.Duration(ns)
+		}
+	}
+	return sum, nil
+}
+
+// memory reads /proc/PID/status, in KiB.
+func (d *running) memory() (anon, rss, peak int64) {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseInt(f[1], 10, 64)
+		switch f[0] {
+		case "RssAnon:":
+			anon = n
+		case "VmRSS:":
+			rss = n
+		case "VmHWM:":
+			peak = n
+		}
+	}
+	return anon, rss, peak
+}
+
+func (d *running) files() int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	return len(entries)
+}

@@ -1,0 +1,209 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestErrors(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"enforce", `mode = "enforce"`, `f:1: mode = "enforce": this version can only observe, it has no actions; write "observe"`},
+		{"mode", `mode = "watch"`, `f:1: mode = "watch": must be "observe"`},
+		{"bare duration", "\nsample.interval = 5", `f:2: sample.interval = 5: a duration needs a unit, e.g. "5s"`},
+		{"bare float duration", "[scan]\ncalm = 5.0", `f:2: scan.calm = 5.0: a duration needs a unit, e.g. "5s"`},
+		{"bare duration in quotes", `sample.interval = "5"`, `f:1: sample.interval = "5": a duration needs a unit, e.g. "5s"`},
+		{"duration of nothing", `sample.interval = ""`, `f:1: sample.interval = "": not a duration, e.g. "500ms", "5s", "2m"`},
+		{"too often", `sample.interval = "10ms"`, `f:1: sample.interval = "10ms": must be from "1s" to "5s"`},
+		{"negative", `scan.calm = "-30s"`, `f:1: scan.calm = "-30s": must be from "5s" to "10m"`},
+		{"too rarely", `scan.pressed = "2h"`, `f:1: scan.pressed = "2h": must be from "1s" to "1m"`},
+		{"share of what", `scan.cpu = 1`, `f:1: scan.cpu = 1: a share of one CPU is written as "5%" or 0.05`},
+		{"percent as a number", `scan.cpu = 5.0`, `f:1: scan.cpu = 5.0: must be from "1%" to "100%" of one CPU, or 0.01 to 1.0`},
+		{"not a number", `scan.cpu = nan`, `f:1: scan.cpu = NaN: must be from "1%" to "100%" of one CPU, or 0.01 to 1.0`},
+		{"signed percent", `scan.cpu = "+5%"`, `f:1: scan.cpu = "+5%": not a share of one CPU, e.g. "5%" or 0.05`},
+		{"no percent", `scan.cpu = "5"`, `f:1: scan.cpu = "5": not a share of one CPU, e.g. "5%" or 0.05`},
+		{"bare size", `state.table_size = 67108864`, `f:1: state.table_size = 67108864: a size needs a unit, e.g. "64MiB"`},
+		{"unit of 1000", `state.table_size = "64MB"`, `f:1: state.table_size = "64MB": not a size in B, KiB, MiB or GiB, e.g. "64MiB"`},
+		{"no size", `state.table_size = "MiB"`, `f:1: state.table_size = "MiB": not a size in B, KiB, MiB or GiB, e.g. "64MiB"`},
+		{"overflow", `state.table_size = "17179869185GiB"`, `f:1: state.table_size = "17179869185GiB": must be from "1MiB" to "1GiB"`},
+		{"overflow of 64 bits", `state.table_size = "99999999999999999999B"`, `f:1: state.table_size = "99999999999999999999B": must be from "1MiB" to "1GiB"`},
+		{"relative socket", `control.socket = "run/x.sock"`, `f:1: control.socket = "run/x.sock": must be the absolute path of a socket, e.g. "/run/tcpmemd/tcpmemd.sock"`},
+		{"one glob", `protect = "ssh*"`, `f:1: protect = "ssh*": must be a list of globs, e.g. ["ssh*", "my-database"]`},
+		{"globs", `protect = ["a[", "ok", "", "b\\"]`, `f:1: protect = [...]: item 1 is a malformed glob, "a["; item 3 is empty; item 4 is a malformed glob, "b\\"`},
+		{"glob of another type", `protect = ["a", 5]`, `f:1: protect = [...]: item 2 is 5: must be a list of globs, e.g. ["ssh*", "my-database"]`},
+		{"misspelt", `scan.clam = "5s"`, `f:1: unknown key "scan.clam"; did you mean scan.calm?`},
+		{"misspelt table", "[smaple]\ninterval = '1s'", `f:2: unknown key "smaple.interval"; did you mean sample.interval?`},
+		{"misspelt empty table", `[smaple]`, `f:1: unknown table "smaple"; did you mean sample?`},
+		{"other case", `Mode = "observe"`, `f:1: unknown key "Mode"; did you mean mode?`},
+		{"missing table", `cpu = "5%"`, `f:1: unknown key "cpu"; did you mean scan.cpu?`},
+		{"key with a dot", `"scan.cpu" = "5%"`, `f:1: unknown key "\"scan.cpu\""; did you mean scan.cpu?`},
+		{"far from all", `webhook = "x"`, `f:1: unknown key "webhook"`},
+		{"hostile key", `"a\u001b[2J" = 1`, `f:1: unknown key "\"a\\u001b[2J\""`},
+		{"hostile value", `mode = "\u001b[2J"`, `f:1: mode = "\x1b[2J": must be "observe"`},
+		{"value for a table", `sample = "1s"`, `f:1: sample is a table: set its keys, e.g. sample.interval`},
+		{"array of tables", "[[scan]]\ncalm = '5s'", `f:1: scan is a table: set its keys, e.g. scan.calm`},
+		{"table for a value", "[mode]\nx = 1", `f:1: mode = {...}: must be "observe"`},
+		{"order", "scan.calm = '5s'\nscan.pressed = '10s'", `f:2: scan.pressed = "10s" is longer than scan.calm = "5s" (f:1)`},
+		{
+			"all at once", "mode = 'enforce'\nx = 1\n[scan]\ncalm = 30\ncpu = 5\n",
+			`f:1: mode = "enforce": this version can only observe, it has no actions; write "observe"` + "\n" +
+				`f:2: unknown key "x"` + "\n" +
+				`f:4: scan.calm = 30: a duration needs a unit, e.g. "5s"` + "\n" +
+				`f:5: scan.cpu = 5: a share of one CPU is written as "5%" or 0.05`,
+		},
+		{
+			"syntax", "mode = \"observe\"\nscan.calm = 30s\n",
+			"f:2:15: expected a top-level item to end with a newline, comment, or EOF, but got 's' instead\n" +
+				"      1 | mode = \"observe\"\n" +
+				"      2 | scan.calm = 30s\n" +
+				"                        ^",
+		},
+		{
+			"twice", "mode = \"observe\"\nmode = \"observe\"\n",
+			"f:2:1: Key 'mode' has already been defined.\n" +
+				"      1 | mode = \"observe\"\n" +
+				"      2 | mode = \"observe\"\n" +
+				"          ^^^^",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := builtIn()
+			err := l.apply("f", []byte(tt.text))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(builtIn(), l); diff != "" {
+				t.Errorf("a refused file changed something (-want +got):\n%s", diff)
+			}
+			if e, ok := errors.AsType[*Error](err); !ok || e.File != "f" || e.Line == 0 {
+				t.Errorf("error %v has no *Error with file and line", err)
+			}
+		})
+	}
+}
+
+func TestGoodValues(t *testing.T) {
+	tests := []struct {
+		text string
+		want any
+		got  func(Config) any
+	}{
+		{`scan.cpu = "2.5%"`, 0.025, func(c Config) any { return c.Scan.CPU }},
+		{`scan.cpu = 1.0`, 1.0, func(c Config) any { return c.Scan.CPU }},
+		{`state.table_size = "1048576B"`, 1 << 20, func(c Config) any { return c.State.TableBytes }},
+		{`state.table_size = "1GiB"`, 1 << 30, func(c Config) any { return c.State.TableBytes }},
+		{`control.socket = "/run//x.sock"`, "/run/x.sock", func(c Config) any { return c.Control.Socket }},
+		{`scan.calm = "1m30s"`, "1m30s", func(c Config) any { return c.Scan.Calm.String() }},
+		{`scan = {}`, "30s", func(c Config) any { return c.Scan.Calm.String() }},
+		{"\ufeff# a byte order mark\r\nscan.calm = '5s'\r\n", "5s", func(c Config) any { return c.Scan.Calm.String() }},
+	}
+	for _, tt := range tests {
+		l := builtIn()
+		if err := l.apply("f", []byte(tt.text)); err != nil {
+			t.Errorf("%s: %v", tt.text, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, tt.got(l.Config)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
+		}
+	}
+}
+
+func TestOrderAcrossFiles(t *testing.T) {
+	l := builtIn()
+	if err := l.apply("a", []byte("scan.pressed = '20s'")); err != nil {
+		t.Fatal(err)
+	}
+	err := l.apply("b", []byte("\nscan.calm = '10s'"))
+	want := `b:2: scan.pressed = "20s" is longer than scan.calm = "10s" (a:1)`
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant  %s", err, want)
+	}
+}
+
+// TestHugeFiles are no configuration, but must not keep a daemon from starting.
+func TestHugeFiles(t *testing.T) {
+	var manyKeys strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&manyKeys, "k%d = 1\n", i)
+	}
+	tests := map[string]string{
+		"many keys":     manyKeys.String(),
+		"dotted key":    strings.Repeat("a.", 2000) + "b = 1",
+		"deep tables":   strings.Repeat("x={", 1000) + strings.Repeat("}", 1000),
+		"deep array":    "x=" + strings.Repeat("[", maxFile-2),
+		"one long key":  strings.Repeat("a", maxFile-4) + "=1",
+		"one long line": "mode = \"observe\" #" + strings.Repeat("x", maxFile-30) + "\x01",
+	}
+	for name, text := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := builtIn()
+			start := time.Now()
+			err := l.apply("f", []byte(text))
+			if err == nil || len(err.Error()) > 8000 {
+				t.Errorf("error of %d bytes: %.200v", len(fmt.Sprint(err)), err)
+			}
+			t.Logf("%d bytes in %v", len(text), time.Since(start))
+		})
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"clam", "calm", 2}, {"same", "same", 0}} {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+func FuzzApply(f *testing.F) {
+	for _, text := range []string{
+		string(defaults), "mode = 'enforce'", "[scan]\ncalm = 5\n[[scan]]", "a = {b = {c = 1}}", "scan = {cpu = inf}",
+		"\xff\xfe", "x = \"\x00\"", "protect = [['a'], {}]", "[a.b.c]\n[a]\nb.d = 1979-05-27", "'' = 1\n\"\\n\".x = 2",
+		"state.table_size = '9223372036854775807GiB'", "\t\tx = \x1b", "[mode]\n[mode.x]",
+	} {
+		f.Add([]byte(text))
+	}
+	base := builtIn()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := builtIn()
+		err := l.apply("f", text)
+		if err != nil {
+			if diff := cmp.Diff(base, l); diff != "" {
+				t.Errorf("a refused file changed something (-want +got):\n%s", diff)
+			}
+			if again := l.apply("f", text); again == nil || again.Error() != err.Error() {
+				t.Errorf("error is\n%v\nand the second time\n%v", err, again)
+			}
+			if i := strings.IndexFunc(err.Error(), func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f }); i >= 0 {
+				t.Errorf("control character at byte %d of %q", i, err)
+			}
+			return
+		}
+		// What was accepted lies in every range, so that setting it anew works.
+		c := l.Config
+		if _, err := parseShare(c.Scan.CPU); err != nil {
+			t.Errorf("scan.cpu = %v: %v", c.Scan.CPU, err)
+		}
+		if c.Mode != Observe || c.Scan.Pressed > c.Scan.Calm || c.Scan.Pressed <= 0 || c.Sample.Interval <= 0 ||
+			c.State.TableBytes < 1<<20 || c.State.TableBytes > 1<<30 || len(c.Control.Socket) > maxSocketPath || c.Protect == nil {
+			t.Errorf("accepted %+v", c)
+		}
+		for key, o := range l.Origins {
+			if !isSetting(key) || o.Line == 0 {
+				t.Errorf("origin of %s = %v", key, o)
+			}
+		}
+	})
+}

@@ -1,0 +1,28 @@
+package sockdiag
+
+import (
+	"testing"
+
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	scene.RunIfChild()
+	goleak.VerifyTestMain(m)
+}
+
+// openIn opens a Conn inside a namespace.
+func openIn(t *testing.T, ns *scene.Netns) *Conn {
+	t.Helper()
+	var c *Conn
+	err := ns.Do(func() (err error) {
+		c, err = Open(NewBuffer())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
