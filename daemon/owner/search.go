@@ -163,3 +163,12 @@ func (t *Table) AddHidden(ns uint16, s *reading.Socket, p ProcRef) {
 		t.addShare(e, p, t.search)
 	}
 }
+
+// SearchAgain lets the next search look also for the holders that an earlier one
+// did not find: a descriptor in flight over SCM_RIGHTS arrives, and one may
+// have passed from a process not yet read to one already read.
+func (t *Table) SearchAgain() {
+	for i := range t.n {
+		t.at(i).flags &^= flagSearched
+	}
+}

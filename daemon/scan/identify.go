@@ -126,13 +126,13 @@ func (c *sources) refreshProcess(ctx context.Context, ref owner.ProcRef) {
 // cgroup names the owner of a cgroup id, 0 where nobody is known.
 func (c *sources) cgroup(ctx context.Context, id uint64) owner.Ref {
 	now := time.Now()
-	known, ok := c.byID[id]
-	if ok && now.Sub(known.at) < groupAge && known.ref != 0 {
-		return known.ref
-	}
 	entry, ok := c.s.tree.Resolve(cgroup.ID(id))
 	if !ok {
 		return 0
+	}
+	known := c.byID[id]
+	if known.ref != 0 && known.gone == entry.Gone && now.Sub(known.at) < groupAge {
+		return known.ref
 	}
 	known = cgroupRef{path: string(entry.Path), gone: entry.Gone, at: now}
 	who := c.group(ctx, known.path)

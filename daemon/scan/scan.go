@@ -51,11 +51,12 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 
 	others := s.wantHidden(w, after, seen)
 	q := s.searchHolders(ctx, o, others, time.Since(start))
+	unreadable, _ := s.blindSpots()
 	hiddenSearched, end := false, after
 	if others {
 		var gaps []reading.Gap
 		hiddenSearched, gaps = s.addHidden(ctx, q)
-		hiddenSearched = hiddenSearched && q.complete && q.unreadable == 0
+		hiddenSearched = hiddenSearched && q.complete && unreadable == 0
 		r.Gaps = append(r.Gaps, gaps...)
 		if end, err = s.host.read(); err != nil {
 			return nil, fmt.Errorf("scan sockets: %w", err)
@@ -67,7 +68,7 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		Cgroup:     func(id uint64) owner.Ref { return s.sources.cgroup(ctx, id) },
 		KernelUse:  s.kernelOwners(w),
 		Namespaces: namespaceIDs(s.spaces),
-		Complete:   q.unreadable == 0,
+		Complete:   unreadable == 0,
 	})
 	s.index.Settled()
 	s.finders.close()

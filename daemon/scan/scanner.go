@@ -84,6 +84,7 @@ type Scanner struct {
 	noMPTCP bool // this kernel cannot dump MPTCP
 
 	lastFull time.Time     // when every process was last read
+	fullTook time.Duration // how long that took
 	credit   time.Duration // unspent time for reading processes again
 	last     *owner.Result
 	spaces   []*netns.Namespace // by the index used in the table

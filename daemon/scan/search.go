@@ -40,9 +40,7 @@ type search struct {
 	skipped  []owner.ProcRef // not read: nothing seemed to have changed
 	// complete: every process was read to its end.
 	complete   bool
-	unreadable int   // processes whose descriptors cannot be read
-	why        error // of one of them
-	late       bool  // the budget ran out
+	late       bool // the budget ran out
 	fresh      []freshHolder
 	candidates []candidate // for hidden sockets
 }
@@ -69,6 +67,9 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others bool, ela
 		q.deadline = time.Now().Add(o.Budget)
 	}
 	changed := s.changedHolders()
+	if o.Thorough && time.Since(s.lastFull) > rereadShare*s.fullTook {
+		s.table.SearchAgain()
+	}
 	matter, wanted := s.table.Wants()
 	s.credit += elapsed / rereadShare
 	cold := s.lastFull.IsZero()
@@ -161,7 +162,7 @@ func (q *search) end(ctx context.Context) {
 	}
 	q.complete = q.found != nil && ctx.Err() == nil && q.reads >= q.s.index.Living()-1 // all but ourselves
 	if q.complete {
-		q.s.lastFull = q.began
+		q.s.lastFull, q.s.fullTook = q.began, time.Since(q.began)
 		q.found.GaveUp()
 	}
 }
@@ -170,10 +171,6 @@ func (q *search) end(ctx context.Context) {
 func (q *search) take(f fds.Found) {
 	s := q.s
 	q.reads++
-	if f.Err != nil && !procfs.Gone(f.Err) && !errors.Is(f.Err, context.Canceled) {
-		q.unreadable++
-		q.why = f.Err
-	}
 	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {
@@ -190,16 +187,28 @@ func (q *search) take(f fds.Found) {
 	}
 }
 
+// blindSpots counts the processes whose descriptors could not be read when last
+// tried, in whichever scan that was, with the reason of one of them.
+func (s *Scanner) blindSpots() (n int, why error) {
+	for _, p := range s.index.All {
+		if p.Unread != nil && !procfs.Gone(p.Unread) && !errors.Is(p.Unread, context.Canceled) {
+			n++
+			why = p.Unread
+		}
+	}
+	return n, why
+}
+
 // gaps says what the search could not read and what it costs.
 func (q *search) gaps() []reading.Gap {
 	var gaps []reading.Gap
-	if q.unreadable > 0 {
-		why := q.why.Error()
-		if errors.Is(q.why, fs.ErrPermission) || errors.Is(q.why, unix.EPERM) {
+	if n, err := q.s.blindSpots(); n > 0 {
+		why := err.Error()
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) {
 			why += " (needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; their sockets are named by cgroup only)"
 		}
 		gaps = append(gaps, reading.Gap{Code: "processes-unreadable",
-			What: fmt.Sprintf("descriptors of %d processes", q.unreadable), Why: why})
+			What: fmt.Sprintf("descriptors of %d processes", n), Why: why})
 	}
 	if q.late {
 		gaps = append(gaps, reading.Gap{Code: "search-over-budget", What: "holders of some sockets",

@@ -39,7 +39,9 @@ type Buffer struct{ b []byte }
 func NewBuffer() *Buffer { return &Buffer{b: make([]byte, bufferSize)} }
 
 // Conn is a netlink socket of one network namespace. It is not safe for
-// concurrent use. It keeps its namespace alive: close it soon.
+// concurrent use. It keeps its namespace alive: close it soon. After a dump that
+// ended with an error it is good for nothing but Close: the kernel may be in
+// the middle of that dump and answers another one with EBUSY.
 type Conn struct {
 	sock *nl.NetlinkSocket
 	buf  []byte
@@ -133,6 +135,9 @@ func findRequest(local, remote netip.AddrPort, iface uint32, cookie reading.Cook
 // dump sends one dump request and feeds its rows to yield until the kernel's
 // DONE. Anything else at the end is an error: the rows so far are then not all.
 func (c *Conn) dump(ctx context.Context, kind int, data nl.NetlinkRequestData, yield func(*reading.Socket)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	seq, err := c.send(kind, unix.NLM_F_DUMP, data)
 	if err != nil {
 		return err
@@ -167,7 +172,7 @@ func rows(b []byte, seq uint32, row *reading.Socket, yield func(*reading.Socket)
 		}
 		b = rest
 		if m.seq != seq {
-			continue // the rest of a dump that was given up
+			continue // no answer to this request
 		}
 		switch m.kind {
 		case unix.NLMSG_DONE:

@@ -25,6 +25,7 @@ var record = flag.Bool("record", false, "write testdata/*.bin from this kernel")
 // recording is one dump as the kernel sent it, datagram by datagram.
 type recording struct {
 	name      string
+	seq       uint32 // of the request
 	datagrams [][]byte
 }
 
@@ -57,10 +58,9 @@ func load(t testing.TB, name string) recording {
 		r.datagrams = append(r.datagrams, b[4:4+n])
 		b = b[4+n:]
 	}
+	r.seq = binary.NativeEndian.Uint32(r.datagrams[0][8:])
 	return r
 }
-
-func (r recording) seq() uint32 { return binary.NativeEndian.Uint32(r.datagrams[0][8:]) }
 
 // replay drains the datagrams as a Conn would; after the last one nothing comes.
 func (r recording) replay(ctx context.Context, yield func(*reading.Socket)) error {
@@ -74,7 +74,7 @@ func (r recording) replay(ctx context.Context, yield func(*reading.Socket)) erro
 		return b, nil
 	}
 	var row reading.Socket
-	return drain(ctx, receive, r.seq(), &row, yield)
+	return drain(ctx, receive, r.seq, &row, yield)
 }
 
 var errSilent = fmt.Errorf("no answer in %v", answerTimeout)
@@ -156,7 +156,7 @@ func (c *Conn) record(t *testing.T, name string, kind int, data interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := recording{name: name}
+	r := recording{name: name, seq: seq}
 	receive := func() ([]byte, error) {
 		b, err := c.receive()
 		r.datagrams = append(r.datagrams, append([]byte(nil), b...))

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,10 +168,13 @@ func checkOwners(t *testing.T, m *Machine) {
 		}
 		return strings.Join(problems, "\n")
 	})
-	if got := owners[0].Unit; got != leaks[0].unit {
-		t.Errorf("first owner = %q (%s), want %s", owners[0].Name, got, leaks[0].unit)
-	}
 	t.Logf("\n%s", run(t, m, "tcpmemctl", "owners"))
+	// What runs outside the machine shares the host's network and is nobody that
+	// its processes show.
+	named := slices.DeleteFunc(owners, func(o owner) bool { return o.Kind == "unresolved" })
+	if got := named[0].Unit; got != leaks[0].unit {
+		t.Errorf("first owner = %q (%s), want %s", named[0].Name, got, leaks[0].unit)
+	}
 }
 
 // judge says what is wrong with the owner of unit, "" when nothing is.

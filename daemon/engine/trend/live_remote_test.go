@@ -2,7 +2,9 @@ package trend_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -189,4 +191,30 @@ func checksum(b []byte, sum uint32) uint16 {
 // remote is an address of the remote hosts.
 func remote(host, port int) string {
 	return fmt.Sprintf("198.18.%d.%d:%d", 1+host/250, 1+host%250, port)
+}
+
+// forgetRemote ends what is left of connections to the remote hosts, which
+// answer no more: orphans would hold their memory for minutes (sock_diag(7),
+// SOCK_DESTROY).
+func forgetRemote() error {
+	socks, err := netlink.SocketDiagTCP(unix.AF_INET)
+	if err != nil {
+		return fmt.Errorf("list sockets: %w", err)
+	}
+	_, network, err := net.ParseCIDR(tunNet)
+	if err != nil {
+		return err
+	}
+	for _, s := range socks {
+		if !network.Contains(s.ID.Destination) {
+			continue
+		}
+		local := &net.TCPAddr{IP: s.ID.Source, Port: int(s.ID.SourcePort)}
+		to := &net.TCPAddr{IP: s.ID.Destination, Port: int(s.ID.DestinationPort)}
+		// One that ended meanwhile is as good.
+		if err := netlink.SocketDestroy(local, to); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("destroy socket to %s: %w", to, err)
+		}
+	}
+	return nil
 }

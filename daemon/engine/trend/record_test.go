@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -59,7 +60,7 @@ func TestRecordKernel(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	start := time.Now().Add(2 * time.Second)
-	group := scene.NewCgroup(t, "trend")
+	slice := makeSlice(t)
 	var players sync.WaitGroup
 	var chosen []*liveScene
 	for i := range liveScenes {
@@ -71,7 +72,7 @@ func TestRecordKernel(t *testing.T) {
 		if !world {
 			chosen = append(chosen, c)
 		}
-		enact(ctx, t, &players, c, i+1, group, start)
+		enact(ctx, t, &players, c, i+1, slice, start)
 	}
 
 	var scanners sync.WaitGroup
@@ -84,19 +85,46 @@ func TestRecordKernel(t *testing.T) {
 	stop()
 	scanners.Wait()
 	players.Wait()
+	if err := forgetRemote(); err != nil {
+		t.Error(err)
+	}
 	for i, pace := range recordPaces {
 		recorders[i].write(t, pace.suffix)
 	}
 }
 
+// makeSlice makes a slice at the root of the cgroup hierarchy, so that the
+// scanner takes what is in it for services, and removes it after the test.
+func makeSlice(t *testing.T) string {
+	t.Helper()
+	probe := scene.NewCgroup(t, "probe")
+	root := strings.TrimSuffix(probe.Path, probe.Name)
+	slice := filepath.Join(root, fmt.Sprintf("tcpmemdtrend%d.slice", os.Getpid()))
+	if err := os.Mkdir(slice, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		units, err := filepath.Glob(filepath.Join(slice, "*.service"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, dir := range append(units, slice) {
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return slice
+}
+
 // enact starts the processes of a scene, and starts those again that end.
-func enact(ctx context.Context, t *testing.T, players *sync.WaitGroup, c *liveScene, number int, group *scene.Cgroup, start time.Time) {
+func enact(ctx context.Context, t *testing.T, players *sync.WaitGroup, c *liveScene, number int, slice string, start time.Time) {
 	t.Helper()
 	var ns *scene.Netns
 	for i := range c.parts {
 		p := &c.parts[i]
-		g, err := group.Sub(c.unit(p))
-		if err != nil {
+		dir := filepath.Join(slice, c.unit(p))
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if p.inside && ns == nil {
@@ -112,7 +140,7 @@ func enact(ctx context.Context, t *testing.T, players *sync.WaitGroup, c *liveSc
 			}
 			players.Go(func() {
 				for ctx.Err() == nil {
-					if err := perform(ctx, c, p, g, inside, start); err != nil && ctx.Err() == nil {
+					if err := perform(ctx, c, p, dir, inside, start); err != nil && ctx.Err() == nil {
 						t.Errorf("%s: %v", c.unit(p), err)
 						return
 					}
@@ -123,12 +151,12 @@ func enact(ctx context.Context, t *testing.T, players *sync.WaitGroup, c *liveSc
 }
 
 // perform runs one process of a part until it or ctx ends.
-func perform(ctx context.Context, c *liveScene, p *part, g *scene.Cgroup, ns *scene.Netns, start time.Time) error {
+func perform(ctx context.Context, c *liveScene, p *part, cgroup string, ns *scene.Netns, start time.Time) error {
 	text, err := json.Marshal(role{Scene: c.name, Part: p.name, StartMicros: start.UnixMicro(), Seed: rand.Uint64()})
 	if err != nil {
 		return err
 	}
-	dir, err := os.Open(g.Path)
+	dir, err := os.Open(cgroup)
 	if err != nil {
 		return err
 	}
@@ -260,7 +288,6 @@ func (r *recorder) run(ctx context.Context, t *testing.T, start time.Time, level
 // cut keeps of a reading, for each scene, the owners that belong to it, and
 // takes their sum for the host's.
 func (r *recorder) cut(full *reading.Reading, since time.Duration) {
-	if os.Getenv("DEBUGKEYS") != "" { for i := range full.Owners { fmt.Println(full.Owners[i].Key, full.Owners[i].Kind, full.Owners[i].Cgroup, full.Owners[i].Manager) } }
 	for i, c := range r.scenes {
 		var sum int64
 		o := trendtest.FromReading(full, since, func(o *reading.Owner) bool {
