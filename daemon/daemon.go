@@ -12,13 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/trend"
 	"github.com/tcpmemd/tcpmemd/daemon/kmsg"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scan"
-	"golang.org/x/sync/errgroup"
 )
 
 // Config is what a daemon needs to run.
@@ -54,6 +55,7 @@ type Notifier interface {
 type Snapshot struct {
 	Sample  reading.Sample
 	Level   level.State
+	Trend   reading.Trend    // of the host, by the sample
 	Reading *reading.Reading // nil before the first scan
 }
 
@@ -82,20 +84,16 @@ type Daemon struct {
 // New opens everything that the daemon reads and its socket. It fails outside
 // the initial network namespace, and where another daemon runs.
 func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
-	d = &Daemon{
-		cfg: cfg, started: time.Now(), log: cfg.Log,
-		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
-		asked: make(chan chan<- *reading.Reading),
-	}
+	d = newDaemon(cfg)
 	if cfg.Socket != "" {
 		if d.listen, err = control.Listen(cfg.Socket); err != nil {
 			return nil, err
 		}
-		defer func() {
+		defer func(l *control.Listener) {
 			if err != nil {
-				err = errors.Join(err, d.listen.Close())
+				err = errors.Join(err, l.Close())
 			}
-		}()
+		}(d.listen)
 	}
 	kernelLog, err := kmsg.Open("/dev/kmsg", cfg.Log.With("part", "kmsg"))
 	if err != nil {
@@ -110,8 +108,16 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 		return nil, err
 	}
 	d.kmsg = kernelLog
-	d.reader = newReader(scanner)
+	d.reader = newReader(scanned{scanner})
 	return d, nil
+}
+
+func newDaemon(cfg Config) *Daemon {
+	return &Daemon{
+		cfg: cfg, started: time.Now(), log: cfg.Log,
+		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
+		asked: make(chan chan<- *reading.Reading),
+	}
 }
 
 // Run watches until ctx ends, which is no error.
@@ -148,6 +154,9 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 			if err := d.turn(now); err != nil {
 				d.log.Error("take sample", "err", err)
 			}
+			d.scanIfDue(time.Now())
+			d.refreshIfDue() // not before: a scan would find the reader busy
+		case <-d.reader.idle:
 		case <-d.kernelLog():
 			d.nextScan = time.Time{}
 		case reply := <-d.asked:
@@ -157,7 +166,11 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 			d.take(r)
 			if first && d.now.Reading != nil {
 				if d.listen != nil {
-					<-served
+					select {
+					case <-served:
+					case <-ctx.Done():
+						return nil
+					}
 				}
 				d.told("ready", d.cfg.Notify.Ready(d.status()))
 				d.cfg.FirstReading(d.now.Reading)
@@ -186,11 +199,12 @@ func (d *Daemon) turn(now time.Time) error {
 	if d.now.Level.Level > reading.Calm {
 		namespaces = scan.EveryNamespace
 	}
-	s, err := d.reader.scanner.Sample(namespaces)
+	s, err := d.reader.host.Sample(namespaces)
 	from := d.now.Level.Level
 	if err == nil {
 		d.trend.ObserveSample(&s)
 		d.now.Sample = s
+		d.now.Trend = d.trend.Host(&s)
 		d.now.Level = level.Next(d.now.Level, &s, now)
 	} else {
 		d.now.Level = level.Next(d.now.Level, sampleOrNil(&d.now.Sample), now)
@@ -204,11 +218,15 @@ func (d *Daemon) turn(now time.Time) error {
 		d.told("status", d.cfg.Notify.Status(d.status()))
 	}
 	d.told("watchdog", d.cfg.Notify.Watchdog())
+	return err
+}
+
+// refreshIfDue learns of new namespaces between two scans.
+func (d *Daemon) refreshIfDue() {
 	const refreshTurns = 5
 	if d.turns%refreshTurns == 0 || d.now.Level.Level > reading.Calm {
 		d.reader.refresh()
 	}
-	return err
 }
 
 func sampleOrNil(s *reading.Sample) *reading.Sample {
@@ -232,7 +250,7 @@ func (d *Daemon) scanIfDue(now time.Time) {
 		Budget:   max(time.Duration(d.cfg.CPU*float64(interval)), minBudget),
 	}
 	if !d.reader.scan(o) {
-		return // it is refreshing or listing: the next event tries again
+		return // it is refreshing or listing: its end tries again
 	}
 	d.busy = true
 	d.scanning, d.waiting = d.waiting, nil
@@ -255,7 +273,7 @@ func (d *Daemon) take(r result) {
 	}
 	r.reading.Level = d.now.Level.Level
 	d.trend.Observe(r.reading)
-	d.now.Reading = r.reading
+	d.now.Reading, d.now.Trend = r.reading, r.reading.Trend
 	d.publish()
 	for _, reply := range d.scanning {
 		reply <- r.reading // buffered by who asked

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/sys/unix"
 )
 
 // source answers the control socket from what the loop published.
@@ -27,10 +28,7 @@ func (s *source) State(context.Context) (api.State, error) {
 	}
 	state := api.State{
 		Sample: now.Sample, Level: now.Level.Level, Since: now.Level.Since,
-		Started: s.d.started, Reading: now.Reading, Cost: ownCost(),
-	}
-	if now.Reading != nil {
-		state.Trend = now.Reading.Trend
+		Started: s.d.started, Reading: now.Reading, Cost: ownCost(), Trend: now.Trend,
 	}
 	return state, nil
 }
@@ -84,7 +82,7 @@ func (s *source) Sockets(ctx context.Context, want func(*reading.Socket) bool, y
 		}
 		var listed error
 		err := s.d.reader.do(ctx, func() {
-			listed = direct.Sockets(ctx, s.d.reader.scanner, want, func(sock *reading.Socket) error {
+			listed = s.d.reader.host.Sockets(ctx, want, func(sock *reading.Socket) error {
 				if batch = append(batch, *sock); len(batch) < batchSize {
 					return nil
 				}
@@ -114,7 +112,7 @@ func (s *source) Sockets(ctx context.Context, want func(*reading.Socket) bool, y
 
 // Info asks the kernel about one connection.
 func (s *source) Info(ctx context.Context, sock *reading.Socket) (info *api.TCPInfo, err error) {
-	if derr := s.d.reader.do(ctx, func() { info, err = direct.Info(ctx, s.d.reader.scanner, sock) }); derr != nil {
+	if derr := s.d.reader.do(ctx, func() { info, err = s.d.reader.host.Info(ctx, sock) }); derr != nil {
 		return nil, derr
 	}
 	return info, err
@@ -122,7 +120,7 @@ func (s *source) Info(ctx context.Context, sock *reading.Socket) (info *api.TCPI
 
 // Doctor looks at what the host and the daemon's rights allow.
 func (s *source) Doctor(ctx context.Context) (checks []api.DoctorCheck, err error) {
-	if derr := s.d.reader.do(ctx, func() { checks, err = direct.Doctor(ctx, s.d.reader.scanner) }); derr != nil {
+	if derr := s.d.reader.do(ctx, func() { checks, err = s.d.reader.host.Doctor(ctx) }); derr != nil {
 		return nil, derr
 	}
 	return checks, err

@@ -6,12 +6,13 @@ import (
 	"log/slog"
 	"os"
 
+	"golang.org/x/term"
+
 	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/term"
 )
 
 // speaker tells a person at the terminal, or the journal, what the daemon sees.

@@ -7,9 +7,10 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/sockdiag"
-	"golang.org/x/sys/unix"
 )
 
 // ErrStuck says that a fetched descriptor took too long, and that no more are
@@ -30,6 +31,7 @@ const maxStuck = 4
 type Fetcher struct {
 	jobs  chan fetchJob
 	stuck chan struct{} // holds a token for each thread that hangs
+	one   func(pidfd, fd int) (reading.Socket, error)
 }
 
 type fetchJob struct {
@@ -44,7 +46,7 @@ type fetched struct {
 }
 
 // NewFetcher returns a Fetcher; it starts a thread when first used.
-func NewFetcher() *Fetcher { return &Fetcher{stuck: make(chan struct{}, maxStuck)} }
+func NewFetcher() *Fetcher { return &Fetcher{stuck: make(chan struct{}, maxStuck), one: fetchOne} }
 
 // Close ends the thread, unless it hangs: it then ends when it can.
 func (f *Fetcher) Close() {
@@ -74,7 +76,7 @@ func (f *Fetcher) Fetch(pidfd int, fd int32) (reading.Socket, error) {
 	}
 	if f.jobs == nil {
 		f.jobs = make(chan fetchJob)
-		go serve(f.jobs)
+		go serve(f.jobs, f.one)
 	}
 	// The job has a pidfd of its own: if it hangs, ours is closed long before.
 	own, err := unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 0)
@@ -99,10 +101,10 @@ func (f *Fetcher) Fetch(pidfd int, fd int32) (reading.Socket, error) {
 
 // serve works off jobs on a thread of its own. It never unlocks the thread: it
 // ends with the goroutine.
-func serve(jobs <-chan fetchJob) {
+func serve(jobs <-chan fetchJob, one func(pidfd, fd int) (reading.Socket, error)) {
 	runtime.LockOSThread()
 	for j := range jobs {
-		s, err := fetchOne(j.pidfd, int(j.fd))
+		s, err := one(j.pidfd, int(j.fd))
 		unix.Close(j.pidfd)
 		j.out <- fetched{s, err}
 	}

@@ -11,9 +11,10 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
-	"golang.org/x/sys/unix"
 )
 
 // Process is one process of the index. Its place in the index, an
@@ -30,7 +31,6 @@ type Process struct {
 	Own bool
 
 	Alive   bool
-	diedAt  uint32 // turn in which it was found gone
 	seen    uint32 // turn in which /proc last listed it
 	checked uint32 // turn in which Netns was last read
 	Count   int64  // descriptors at the last reading, -1 before it
@@ -112,7 +112,7 @@ func (x *Index) Settled() {
 	}
 }
 
-func (x *Index) add(pid int32) owner.ProcRef {
+func (x *Index) add(pid int32) {
 	p := Process{PID: pid, Alive: true, seen: x.turn, checked: x.turn, Own: pid == x.self, Count: -1}
 	p.Netns = x.netnsOf(pid)
 	var ref owner.ProcRef
@@ -125,7 +125,6 @@ func (x *Index) add(pid int32) owner.ProcRef {
 		ref = owner.ProcRef(len(x.procs))
 	}
 	x.byPID[pid] = ref
-	return ref
 }
 
 func (x *Index) dead(ref owner.ProcRef) {

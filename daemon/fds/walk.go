@@ -10,8 +10,9 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/owner"
 )
 
 // Descriptor is a socket descriptor of a process.

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/sys/unix"
 )
 
 // Inuse reads how many hashed TCP sockets the namespace has, IPv4 and IPv6:

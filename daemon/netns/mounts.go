@@ -22,11 +22,13 @@ type mounts struct {
 }
 
 func openMounts(path, root string) (*mounts, error) {
-	file, err := os.Open(path)
+	// Not os.Open: it would let the runtime's poller watch the file, and a change
+	// is told once for each open file, to whoever asks first.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open mount table: %w", err)
+		return nil, fmt.Errorf("open mount table: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
-	return &mounts{file: file, root: root}, nil
+	return &mounts{file: os.NewFile(uintptr(fd), path), root: root}, nil
 }
 
 func (m *mounts) Close() error { return m.file.Close() }
@@ -63,7 +65,8 @@ func parseMounts(r io.Reader) (map[uint32]string, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		fields := bytes.Fields(lines.Bytes())
+		// Only the blank ends a field: a path may hold any other white space.
+		fields := bytes.SplitN(lines.Bytes(), []byte(" "), 6)
 		if len(fields) < 5 || !bytes.HasPrefix(fields[3], []byte("net:[")) {
 			continue
 		}

@@ -14,9 +14,10 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/sys/unix"
 )
 
 // Namespace is one network namespace.
@@ -33,7 +34,6 @@ type Namespace struct {
 	last    procfs.TCPExt
 	hasLast bool
 	inuse   int64
-	mptcp   *int64
 	problem error // why it cannot be read, nil where it can
 }
 
@@ -156,11 +156,15 @@ func (t *Table) Refresh(members func(yield func(Member) bool)) error {
 		t.order = nil
 	}
 	if t.order == nil {
-		t.order = slices.SortedFunc(maps.Values(t.list), func(a, b *Namespace) int {
-			return cmp.Compare(a.ID.Inode, b.ID.Inode)
-		})
+		t.sort()
 	}
 	return errors.Join(errs...)
+}
+
+func (t *Table) sort() {
+	t.order = slices.SortedFunc(maps.Values(t.list), func(a, b *Namespace) int {
+		return cmp.Compare(a.ID.Inode, b.ID.Inode)
+	})
 }
 
 // touch finds or makes the namespace and clears, once a turn, what held it.
@@ -203,7 +207,7 @@ func (t *Table) Keep(inode uint32, pid, fd int32) bool {
 	n, ok := t.list[inode]
 	if !ok {
 		n = t.touch(inode)
-		t.order = append(t.order, n)
+		t.sort()
 	}
 	n.keeper = keeper{pid, fd}
 	return !ok

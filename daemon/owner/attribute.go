@@ -46,6 +46,7 @@ type attribution struct {
 	t      *Table
 	b      *Book
 	in     Inputs
+	scan   uint32
 	cgroup []Ref // by entry.cgroup
 	queues []Ref
 	accs   []acc // by Ref
@@ -84,8 +85,8 @@ type Result struct {
 func (r *Result) Lookup(s *reading.Socket) {
 	s.Class, s.Evidence, s.Owner, s.Holder = reading.Unresolved, reading.NoEvidence, UnresolvedKey, nil
 	i, _ := r.a.t.find(Key(s))
-	if i < 0 {
-		return
+	if i < 0 || r.a.t.scan != r.a.scan {
+		return // unknown, or a later scan failed half way: its rows are not judged yet
 	}
 	e := r.a.t.at(i)
 	var ref Ref
@@ -100,7 +101,7 @@ func (r *Result) Lookup(s *reading.Socket) {
 // Attribute names the owner of every socket in the table and sums them up.
 func Attribute(t *Table, b *Book, in Inputs) *Result {
 	a := &attribution{
-		t: t, b: b, in: in,
+		t: t, b: b, in: in, scan: t.scan,
 		procs: make([]procAcc, len(in.Procs)),
 	}
 	a.cgroup = make([]Ref, len(t.cgroups))
@@ -123,10 +124,25 @@ func Attribute(t *Table, b *Book, in Inputs) *Result {
 // liveOwner is the owner of a socket by descriptor, or by its cgroup where no
 // process is known.
 func (a *attribution) liveOwner(e *entry) Ref {
-	if p := a.holder(e); p != 0 {
-		return a.in.Procs[p-1].Owner
+	if _, ref := a.held(e); ref != 0 {
+		return ref
 	}
 	return a.cgroup[e.cgroup]
+}
+
+// held is the owner by descriptor, 0 where no process holds the socket. What
+// PID 1 alone holds it keeps for another, a socket unit or a descriptor store:
+// the cgroup knows for whom.
+func (a *attribution) held(e *entry) (reading.Evidence, Ref) {
+	p := a.holder(e)
+	if p == 0 {
+		return reading.NoEvidence, 0
+	}
+	proc := &a.in.Procs[p-1]
+	if by := a.cgroup[e.cgroup]; proc.PID == 1 && by != 0 && by != proc.Owner {
+		return reading.CgroupID, by
+	}
+	return reading.FD, proc.Owner
 }
 
 // add judges one socket and adds it up.
@@ -185,7 +201,7 @@ func (a *attribution) judge(e *entry) (reading.Class, reading.Evidence, Ref) {
 			e.owner = a.in.Procs[p-1].Owner
 			return reading.Hidden, reading.FD, e.owner
 		}
-		return reading.Hidden, reading.LastSeen, e.owner
+		return a.lastKnown(e, reading.Hidden)
 	}
 	if e.inode == 0 {
 		if IsOrphanState(reading.State(e.state)) {
@@ -197,9 +213,12 @@ func (a *attribution) judge(e *entry) (reading.Class, reading.Evidence, Ref) {
 		}
 		return a.lastKnown(e, reading.Unaccepted)
 	}
-	if p := a.holder(e); p != 0 {
-		e.owner = a.in.Procs[p-1].Owner
-		return reading.Owned, reading.FD, e.owner
+	switch evidence, ref := a.held(e); evidence {
+	case reading.FD:
+		e.owner = ref
+		return reading.Owned, evidence, ref
+	case reading.CgroupID:
+		return reading.Owned, evidence, ref
 	}
 	if ref := a.in.KernelUse[e.key]; ref != 0 {
 		return reading.Kernel, reading.KernelUse, ref
@@ -226,9 +245,9 @@ func (a *attribution) lastKnown(e *entry, class reading.Class) (reading.Class, r
 	return class, reading.Netns, 0
 }
 
-// IsOrphanState: with no struct socket behind it, a socket in one of these
-// states was closed by its process (tcp_close); in any other it was never
-// accepted. Inode 0 alone does not say which.
+// IsOrphanState reports whether a socket with no struct socket behind it is an
+// orphan: in one of these states it was closed by its process (tcp_close), in
+// any other it was never accepted. Inode 0 alone does not say which.
 func IsOrphanState(s reading.State) bool {
 	switch s {
 	case reading.FinWait1, reading.FinWait2, reading.Closing, reading.LastAck, reading.Close:
@@ -246,9 +265,10 @@ func (a *attribution) valid(p ProcRef, verified uint32) bool {
 	return proc.Alive && proc.Read <= verified
 }
 
-// holder is the primary holder of a socket: of several the one whose owner is
-// the socket's cgroup's, else the oldest pid that is not PID 1. PID 1 holds
-// socket units and descriptor stores for others: it is primary only when alone.
+// holder is the primary holder of a socket: of several, without PID 1, the one
+// whose owner is the socket's cgroup's, else the oldest. PID 1 holds socket units
+// and descriptor stores for others: it is primary only when alone, even where
+// it made the socket.
 func (a *attribution) holder(e *entry) ProcRef {
 	if e.flags&flagShared == 0 {
 		if a.valid(e.holder, e.verified) {
@@ -281,11 +301,11 @@ func (a *attribution) holder(e *entry) ProcRef {
 
 func (a *attribution) prefer(e *entry, p, q ProcRef) bool {
 	by, x, y := a.cgroup[e.cgroup], &a.in.Procs[p-1], &a.in.Procs[q-1]
-	if by != 0 && (x.Owner == by) != (y.Owner == by) {
-		return x.Owner == by
-	}
 	if (x.PID == 1) != (y.PID == 1) {
 		return y.PID == 1
+	}
+	if by != 0 && (x.Owner == by) != (y.Owner == by) {
+		return x.Owner == by
 	}
 	return cmp.Or(cmp.Compare(x.Holder.StartTime, y.Holder.StartTime), cmp.Compare(x.PID, y.PID)) < 0
 }

@@ -36,7 +36,8 @@ func (b *Book) Get(r Ref) *reading.Owner { return &b.owners[r-1] }
 
 // Compact forgets the owners that no socket and none of the kept references
 // name, once there are many of them. It returns the new reference for each
-// old one, or nil where nothing changed.
+// old one, or nil where nothing changed. A Result of before is void then: compact
+// before Attribute, not after it.
 func (b *Book) Compact(t *Table, keep func(yield func(Ref))) []Ref {
 	const few = 4096
 	if len(b.owners) < few {

@@ -6,8 +6,9 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-// Sockets in an accept queue have no struct socket and so no inode: only their
-// local address says which listener they wait for. Queues groups them by it.
+// Queues groups the sockets that wait to be accepted. They have no struct
+// socket and so no inode: only their local address says which listener they
+// wait for.
 type Queues struct {
 	listeners map[endpoint][]listener
 	index     map[queueKey]ProcRef
@@ -73,10 +74,10 @@ func endpointOf(ns uint16, a netip.AddrPort) endpoint {
 // from its listener.
 func (q *Queues) candidates(k queueKey) []listener {
 	port := k.addr.Port()
-	any := netip.AddrPortFrom(netip.Addr{}, port)
-	tries := []endpoint{{ns: k.ns, addr: k.addr}, {ns: k.ns, addr: any}}
+	wildcard := netip.AddrPortFrom(netip.Addr{}, port)
+	tries := []endpoint{{ns: k.ns, addr: k.addr}, {ns: k.ns, addr: wildcard}}
 	if k.addr.Addr().Is4() {
-		tries = []endpoint{tries[0], {ns: k.ns, addr: any, v4: true}, tries[1]}
+		tries = []endpoint{tries[0], {ns: k.ns, addr: wildcard, v4: true}, tries[1]}
 	}
 	for _, e := range tries {
 		all := q.listeners[e]
@@ -103,11 +104,10 @@ func (q *Queues) owners(t *Table, ownerOf func(*entry) Ref) []Ref {
 	out := make([]Ref, len(q.keys))
 	for i, k := range q.keys {
 		for n, l := range q.candidates(k) {
-			j, _ := t.find(l.key)
-			if j < 0 {
-				continue
+			var ref Ref
+			if j, _ := t.find(l.key); j >= 0 {
+				ref = ownerOf(t.at(j))
 			}
-			ref := ownerOf(t.at(j))
 			if n > 0 && ref != out[i] {
 				out[i] = 0
 				break

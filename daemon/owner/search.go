@@ -14,8 +14,9 @@ type Search struct {
 	number uint32
 
 	// Wanted counts the sockets that want a holder, Matter those of them that
-	// hold memory or listen.
-	Matter, Wanted int
+	// hold memory or listen, Overdue those of these that an earlier scan has
+	// seen already: most of the others are gone before they could be found.
+	Wanted, Matter, Overdue int
 }
 
 // BeginSearch builds the inode index of the sockets in the table.
@@ -36,14 +37,22 @@ func (t *Table) BeginSearch() *Search {
 			slot = (slot + 1) & s.mask
 		}
 		s.index[slot] = uint32(i + 1)
-		if e.wanted() {
-			s.Wanted++
-			if e.matters() {
-				s.Matter++
-			}
-		}
+		s.count(e, 1)
 	}
 	return s
+}
+
+func (s *Search) count(e *entry, n int) {
+	if !e.wanted() {
+		return
+	}
+	s.Wanted += n
+	if e.matters() {
+		s.Matter += n
+		if e.first < s.t.second {
+			s.Overdue += n
+		}
+	}
 }
 
 // wanted: it has no holder, and no complete search has looked for one in vain.
@@ -99,23 +108,26 @@ func (s *Search) Found(p ProcRef, inode uint32) {
 		}
 		switch {
 		case e.holder == 0:
-			if e.wanted() {
-				s.Wanted--
-				if e.matters() {
-					s.Matter--
-				}
-			}
+			s.count(e, -1)
 			e.holder, e.verified = p, s.number
 			e.flags &^= flagSearched
-		case e.holder == p:
-			e.verified = s.number
 		default:
-			s.t.addShare(e, p, s.number)
+			s.t.confirm(e, p, s.number)
 		}
 	}
 }
 
-// addShare records p beside the holder that is known.
+// confirm records that p, the holder that is known or a further one, holds it.
+func (t *Table) confirm(e *entry, p ProcRef, search uint32) {
+	if e.holder == p {
+		e.verified = search
+	}
+	if e.holder != p || e.flags&flagShared != 0 {
+		t.addShare(e, p, search)
+	}
+}
+
+// addShare records p beside the other holders.
 func (t *Table) addShare(e *entry, p ProcRef, search uint32) {
 	list := t.shared[e.key]
 	if e.flags&flagShared == 0 {
@@ -153,15 +165,16 @@ func (t *Table) AddHidden(ns uint16, s *reading.Socket, p ProcRef) {
 		if i, _ = t.find(Key(s)); i < 0 {
 			return // the table is full
 		}
+		// Whoever still holds it is told anew in each scan.
+		t.dropShared(t.at(i))
+		t.at(i).holder = 0
 	}
 	e := t.at(i)
 	e.flags |= flagHidden
-	switch e.holder {
-	case 0, p:
-		e.holder, e.verified = p, t.search
-	default:
-		t.addShare(e, p, t.search)
+	if e.holder == 0 {
+		e.holder = p
 	}
+	t.confirm(e, p, t.search)
 }
 
 // SearchAgain lets the next search look also for the holders that an earlier one

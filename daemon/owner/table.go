@@ -60,6 +60,8 @@ type Table struct {
 
 	cgroups   []uint64 // distinct cgroup ids, index by entry.cgroup
 	cgroupIdx map[uint64]uint32
+	// cgroupsKept is how many were left when they were last forgotten.
+	cgroupsKept int
 
 	scan   uint32
 	second uint32
@@ -165,6 +167,22 @@ func (t *Table) cgroupRef(id uint64) uint32 {
 	return i
 }
 
+// forgetCgroups drops the ids that no socket carries any more, once there are
+// many: every job of a timer brings a new one.
+func (t *Table) forgetCgroups() {
+	const few = 1024
+	if len(t.cgroups) < few || len(t.cgroups) < 2*t.cgroupsKept {
+		return
+	}
+	old := t.cgroups
+	t.cgroups, t.cgroupIdx = []uint64{0}, map[uint64]uint32{0: 0}
+	for i := range t.n {
+		e := t.at(i)
+		e.cgroup = t.cgroupRef(old[e.cgroup])
+	}
+	t.cgroupsKept = len(t.cgroups)
+}
+
 func (t *Table) dropShared(e *entry) {
 	if e.flags&flagShared != 0 {
 		delete(t.shared, e.key)
@@ -185,6 +203,7 @@ func (t *Table) EndScan() (bytes int64) {
 		bytes += e.bytes()
 		i++
 	}
+	t.forgetCgroups()
 	if len(t.index) > chunkSize && 16*t.n < len(t.index) {
 		t.rehash(max(len(t.index)/4, chunkSize))
 	}

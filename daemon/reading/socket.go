@@ -25,9 +25,11 @@ const (
 )
 
 // the words of ss(8)'s state filter
-var stateNames = [NumStates]string{"unknown", "established", "syn-sent", "syn-recv", "fin-wait-1",
+var stateNames = [NumStates]string{
+	"unknown", "established", "syn-sent", "syn-recv", "fin-wait-1",
 	"fin-wait-2", "time-wait", "closed", "close-wait", "last-ack", "listening", "closing",
-	"new-syn-recv", "bound-inactive"}
+	"new-syn-recv", "bound-inactive",
+}
 
 func (s State) String() string { return nameOf(stateNames[:], int(s)) }
 
@@ -94,7 +96,7 @@ var evidenceNames = [NumEvidence]string{"none", "fd", "listener", "closed-by", "
 
 func (e Evidence) String() string { return nameOf(evidenceNames[:], int(e)) }
 
-// Netns names a network namespace. Inode numbers are reused, cookies
+// NetnsID names a network namespace. Inode numbers are reused, cookies
 // (SO_NETNS_COOKIE) are not; Cookie is 0 where it could not be read.
 type NetnsID struct {
 	Inode  uint32 `json:"inode"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tcpmemd/tcpmemd/daemon/ledger"
 	"github.com/tcpmemd/tcpmemd/daemon/netns"
@@ -15,15 +16,17 @@ import (
 
 // sweep is what one pass over all namespaces gathers beside the table.
 type sweep struct {
-	queues        *owner.Queues
-	ends          owner.Ends
-	kernelUse     map[reading.Cookie]string // by whom
-	netns         []ledger.Netns            // namespaces that have or had sockets
-	at            []*netns.Namespace        // beside netns
-	orphans       int64
-	boundInactive int64
-	blind         bool // some namespace could not be read
-	gaps          []reading.Gap
+	queues         *owner.Queues
+	ends           owner.Ends
+	kernelUse      map[reading.Cookie]string // by whom
+	netns          []ledger.Netns            // namespaces that have or had sockets
+	at             []*netns.Namespace        // beside netns
+	sets           []uint64                  // beside netns: sums of the cookies counted
+	orphans        int64
+	set, orphanSet uint64 // sums of cookies: of the namespace being dumped, of orphans
+	boundInactive  int64
+	blind          bool // some namespace could not be read
+	gaps           []reading.Gap
 }
 
 // sweep dumps every namespace that has sockets into the table.
@@ -44,6 +47,20 @@ func (s *Scanner) sweep(ctx context.Context) (*sweep, error) {
 	return w, ctx.Err()
 }
 
+// sweepFound dumps the namespaces that the search for holders came upon: those
+// that nothing but a descriptor keeps. It reports whether there were sockets.
+func (s *Scanner) sweepFound(ctx context.Context, w *sweep) bool {
+	before := s.table.Len()
+	for _, n := range s.netns.All() {
+		if slices.Contains(s.spaces, n) || len(s.spaces) == math.MaxUint16 || ctx.Err() != nil {
+			continue
+		}
+		s.spaces, s.used = append(s.spaces, n), append(s.used, false)
+		s.sweepOne(ctx, w, uint16(len(s.spaces)-1), n)
+	}
+	return s.table.Len() > before
+}
+
 func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Namespace) {
 	before, err := s.netns.Inuse(n)
 	if err != nil {
@@ -55,6 +72,7 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 	}
 	s.used[ns] = true
 	count := ledger.Netns{Before: before}
+	w.set = 0
 	err = s.dump(ctx, n, func(sock *reading.Socket) {
 		s.row(w, ns, &count, sock)
 	})
@@ -69,6 +87,7 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 	}
 	w.netns = append(w.netns, count)
 	w.at = append(w.at, n)
+	w.sets = append(w.sets, w.set)
 }
 
 // unreadable notes a namespace that could not be dumped, or not to the end. One
@@ -132,6 +151,7 @@ func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.So
 		w.boundInactive++
 	default:
 		count.Seen++
+		w.set += uint64(sock.Cookie)
 	}
 	switch {
 	case sock.State == reading.Listen:
@@ -141,6 +161,7 @@ func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.So
 		w.queues.Unaccepted(s.table, ns, sock)
 	case !sock.MPTCP: // the kernel counts its subflows, not the MPTCP socket
 		w.orphans++
+		w.orphanSet += uint64(sock.Cookie)
 	}
 	w.ends.Offer(ns, sock)
 	if who := s.kernel.match(sock); who != "" {
@@ -149,7 +170,9 @@ func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.So
 }
 
 // recount looks again at the namespaces whose sockets do not fit their
-// counter, and at the orphans: only a difference that stays is a finding.
+// counter: only a difference that stays is a finding, and only in the same
+// sockets. One connection that replaces another while a dump runs leaves the
+// counter as it was, and both may be seen, twice in a row.
 func (s *Scanner) recount(ctx context.Context, w *sweep) {
 	for i := range w.netns {
 		n := &w.netns[i]
@@ -157,6 +180,7 @@ func (s *Scanner) recount(ctx context.Context, w *sweep) {
 			continue
 		}
 		var again ledger.Recount
+		var set uint64
 		var err error
 		if again.Before, err = s.netns.Inuse(w.at[i]); err != nil {
 			continue
@@ -164,24 +188,26 @@ func (s *Scanner) recount(ctx context.Context, w *sweep) {
 		err = s.dump(ctx, w.at[i], func(sock *reading.Socket) {
 			if !sock.MPTCP && sock.State != reading.TimeWait && sock.State != reading.BoundInactive {
 				again.Seen++
+				set += uint64(sock.Cookie)
 			}
 		})
 		if err != nil {
 			continue
 		}
-		if again.After, err = s.netns.Inuse(w.at[i]); err == nil {
+		if again.After, err = s.netns.Inuse(w.at[i]); err == nil && (again.Seen != n.Seen || set == w.sets[i]) {
 			n.Recount = &again
 		}
 	}
 }
 
-// recountOrphans counts the orphans of all namespaces once more.
-func (s *Scanner) recountOrphans(ctx context.Context) *ledger.Recount {
+// recountOrphans counts the orphans of all namespaces once more, as recount.
+func (s *Scanner) recountOrphans(ctx context.Context, w *sweep) *ledger.Recount {
 	before, err := s.host.read()
 	if err != nil {
 		return nil
 	}
 	again := ledger.Recount{Before: before.Orphans}
+	set := uint64(0)
 	for _, n := range s.spaces {
 		if inuse, err := s.netns.Inuse(n); err != nil || inuse == 0 {
 			continue
@@ -189,6 +215,7 @@ func (s *Scanner) recountOrphans(ctx context.Context) *ledger.Recount {
 		err := s.dump(ctx, n, func(sock *reading.Socket) {
 			if sock.Inode == 0 && !sock.MPTCP && owner.IsOrphanState(sock.State) {
 				again.Seen++
+				set += uint64(sock.Cookie)
 			}
 		})
 		if err != nil {
@@ -200,5 +227,8 @@ func (s *Scanner) recountOrphans(ctx context.Context) *ledger.Recount {
 		return nil
 	}
 	again.After = after.Orphans
+	if again.Seen == w.orphans && set != w.orphanSet {
+		return nil // others than before
+	}
 	return &again
 }

@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"github.com/moby/sys/capability"
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/netns"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/sockdiag"
-	"golang.org/x/sys/unix"
 )
 
 // FindingState says how well a thing works.
@@ -41,7 +42,7 @@ func (s *Scanner) Examine(ctx context.Context) ([]Finding, error) {
 	}
 	findings := []Finding{kernelVersion()}
 	findings = append(findings, capabilities()...)
-	findings = append(findings, s.counters(), s.socketDump(ctx), s.mptcpDump(), s.namespaces(ctx), s.processes(), s.fetching(), s.cgroups(), s.bus(ctx), kernelLog())
+	findings = append(findings, s.counters(), s.socketDump(ctx), s.mptcpDump(), s.namespaces(), s.processes(), s.fetching(), s.cgroups(), s.bus(ctx), kernelLog())
 	findings = append(findings, s.limits()...)
 	return findings, nil
 }
@@ -120,13 +121,15 @@ func (s *Scanner) socketDump(ctx context.Context) Finding {
 
 func (s *Scanner) mptcpDump() Finding {
 	if s.noMPTCP {
-		return Finding{"mptcp_diag", Degraded, "MPTCP sockets cannot be listed",
-			"their memory is unseen if this host uses MPTCP; load the module mptcp_diag"}
+		return Finding{
+			"mptcp_diag", Degraded, "MPTCP sockets cannot be listed",
+			"their memory is unseen if this host uses MPTCP; load the module mptcp_diag",
+		}
 	}
 	return Finding{Name: "mptcp_diag", What: "MPTCP sockets can be listed"}
 }
 
-func (s *Scanner) namespaces(ctx context.Context) Finding {
+func (s *Scanner) namespaces() Finding {
 	f := Finding{Name: "network namespaces"}
 	list := s.netns.All()
 	var failed int

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/fds"
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/sys/unix"
 )
 
 // hiddenRef is where a hidden socket was found.
@@ -58,10 +60,24 @@ func (s *Scanner) wantHidden(w *sweep, host reading.Sample, seen int64) bool {
 	for _, n := range w.netns {
 		inuse += n.After
 	}
-	estimate := host.Alloc - inuse - w.boundInactive - int64(len(s.hidden))
+	known := make(map[reading.Cookie]struct{}, len(s.hidden)) // one may have several holders
+	for i := range s.hidden {
+		known[owner.Key(&s.hidden[i].socket)] = struct{}{}
+	}
+	estimate := host.Alloc - inuse - w.boundInactive - int64(len(known))
 	unseen := host.Used.Bytes(pageSize) - seen
+	if estimate <= s.inVain && time.Since(s.lastFull) < rereadShare*s.fullTook {
+		return false // no more than the last search could not find
+	}
+	s.inVain = 0
 	const many = 64
 	return estimate > 0 && (unseen > host.ReserveMax.Bytes(pageSize) || estimate >= many && unseen > 0)
+}
+
+// searchedHidden remembers how many sockets a complete search left unfound: in
+// namespaces that cannot be reached, or unconnected ones of the kernel's own.
+func (s *Scanner) searchedHidden(l *reading.Ledger) {
+	s.inVain = max(0, l.HiddenEstimate-l.Classes[reading.Hidden].Sockets)
 }
 
 // addHidden asks the candidates of a search for their state and memory. It
@@ -80,8 +96,10 @@ func (s *Scanner) addHidden(ctx context.Context, q *search) (all bool, gaps []re
 		}
 		if err := s.askProcess(ctx, q.candidates[start:end], known); err != nil {
 			all = false
-			gaps = append(gaps, reading.Gap{Code: "hidden-unreadable",
-				What: fmt.Sprintf("closed sockets of pid %d", s.index.Proc(q.candidates[start].ref).PID), Why: err.Error()})
+			gaps = append(gaps, reading.Gap{
+				Code: "hidden-unreadable",
+				What: fmt.Sprintf("closed sockets of pid %d", s.index.Proc(q.candidates[start].ref).PID), Why: err.Error(),
+			})
 			if errors.Is(err, fds.ErrStuck) || ctx.Err() != nil {
 				break
 			}

@@ -71,7 +71,7 @@ func (k *kernelUsers) mounts(mountinfo []byte) {
 			continue
 		}
 		kind, options := fields[0], map[string]string{}
-		for _, o := range strings.Split(fields[2], ",") {
+		for o := range strings.SplitSeq(fields[2], ",") {
 			key, value, _ := strings.Cut(o, "=")
 			options[key] = value
 		}
@@ -103,7 +103,7 @@ func (k *kernelUsers) fabrics() {
 		}
 		b, _ := os.ReadFile(dir + "/address")
 		var host, port string
-		for _, o := range strings.Split(strings.TrimSpace(string(b)), ",") {
+		for o := range strings.SplitSeq(strings.TrimSpace(string(b)), ",") {
 			if v, ok := strings.CutPrefix(o, "traddr="); ok {
 				host = v
 			} else if v, ok := strings.CutPrefix(o, "trsvcid="); ok {

@@ -2,7 +2,6 @@ package scan_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -69,6 +68,43 @@ func readWith(t *testing.T, s *scan.Scanner, o scan.Options) *reading.Reading {
 	return r
 }
 
+// steady reads while the truth stands still: full queues go on moving now and
+// then, by a probe of the closed window. It returns the reading and the truth.
+func steady[T comparable](t *testing.T, s *scan.Scanner, truth func() T) (*reading.Reading, T) {
+	t.Helper()
+	before := truth()
+	for range 20 {
+		r := read(t, s)
+		after := truth()
+		if before == after {
+			return r, after
+		}
+		before = after
+	}
+	t.Fatal("what was built does not come to rest")
+	return nil, before
+}
+
+// steadyBuilt is steady for sockets that children hold.
+func steadyBuilt(t *testing.T, s *scan.Scanner, all ...made) *reading.Reading {
+	t.Helper()
+	r, _ := steady(t, s, func() [reading.NumClasses]reading.Tally {
+		var built []*scene.Built
+		for _, m := range all {
+			refresh(t, m.c, m.b)
+			built = append(built, m.b)
+		}
+		return sums(built...)
+	})
+	return r
+}
+
+// made is what a child has of a scene.
+type made struct {
+	c *scene.Child
+	b *scene.Built
+}
+
 // checkLedger: owners and classes sum up to what was seen, and no check says
 // mismatch.
 func checkLedger(t *testing.T, r *reading.Reading) {
@@ -108,7 +144,7 @@ func owner(t *testing.T, r *reading.Reading, key string) reading.Owner {
 	if o, ok := lookOwner(r, key); ok {
 		return o
 	}
-	for _, o := range r.Owners {
+	for _, o := range r.Owners[:min(len(r.Owners), 10)] {
 		t.Logf("owner %s: %v, holders %v", o.Key, named(o.Classes), o.Holders)
 	}
 	t.Fatalf("there is no owner %s; gaps %+v", key, r.Gaps)
@@ -308,5 +344,3 @@ func do(t *testing.T, what string, err error) {
 		t.Fatalf("%s: %v", what, err)
 	}
 }
-
-var _ = context.Canceled

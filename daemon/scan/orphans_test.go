@@ -17,14 +17,13 @@ func TestOrphansOfALivingProcess(t *testing.T) {
 	s, c := open(t), start(t)
 	b := scene.BuildT(t, c, scene.Spec{Kind: scene.Unsent, Pairs: 10, SendBuffer: small})
 	key := processKey(t, c.PID())
-	checkOwner(t, read(t, s), key, wantProcess(b))
+	checkOwner(t, steadyBuilt(t, s, made{c, b}), key, wantProcess(b))
 
 	do(t, "close", c.Close(t.Context(), b.Role(scene.Dialer)...))
-	refresh(t, c, b)
-	w := wantProcess(b)
-	w.evidence = evidence{reading.FD: {reading.Owned}, reading.LastSeen: {reading.Orphan}}
 	for range 2 { // what is remembered stays so
-		r := read(t, s)
+		r := steadyBuilt(t, s, made{c, b})
+		w := wantProcess(b)
+		w.evidence = evidence{reading.FD: {reading.Owned}, reading.LastSeen: {reading.Orphan}}
 		o := checkOwner(t, r, key, w)
 		if o.States[reading.FinWait1] != 10 {
 			t.Errorf("%d sockets in fin-wait-1, want 10", o.States[reading.FinWait1])
@@ -46,15 +45,14 @@ func TestOrphansOfADeadProcess(t *testing.T) {
 	s, dialer, acceptor := open(t), start(t), start(t)
 	d, a := across(t, dialer, acceptor, scene.Spec{Kind: scene.Unsent, Pairs: 10, SendBuffer: small})
 	key, other := processKey(t, dialer.PID()), processKey(t, acceptor.PID())
-	r := read(t, s)
+	r := steadyBuilt(t, s, made{dialer, d}, made{acceptor, a})
 	checkOwner(t, r, key, wantProcess(d))
 	checkOwner(t, r, other, wantProcess(a))
 
 	dialer.Kill()
 	for range 2 {
-		r := read(t, s)
-		w := want{kind: reading.KindProcess, classes: orphansOf(t, d),
-			evidence: evidence{reading.LastSeen: {reading.Orphan}}}
+		r, now := steady(t, s, func() [2]classes { return [2]classes{orphansOf(t, d), tallyOf(t, acceptor, a)} })
+		w := want{kind: reading.KindProcess, classes: now[0], evidence: evidence{reading.LastSeen: {reading.Orphan}}}
 		o := checkOwner(t, r, key, w)
 		if o.HolderCount != 0 || len(o.Holders) != 0 {
 			t.Errorf("a dead process has holders: %+v", o.Holders)
@@ -73,16 +71,19 @@ func TestOrphansBetweenTwoScans(t *testing.T) {
 	dialer := inUnit(t, group)
 	d, a := across(t, dialer, acceptor, scene.Spec{Kind: scene.Unsent, Pairs: 10, SendBuffer: small})
 	dialer.Kill()
-	w := want{kind: reading.KindService, unit: "short-lived.service", classes: orphansOf(t, d),
+	truth := func() [2]classes { return [2]classes{orphansOf(t, d), tallyOf(t, acceptor, a)} }
+	r, now := steady(t, s, truth)
+	w := want{kind: reading.KindService, unit: "short-lived.service", classes: now[0],
 		evidence: evidence{reading.CgroupID: {reading.Orphan}}}
 	const key = "system/short-lived.service"
-	o := checkOwner(t, read(t, s), key, w)
+	o := checkOwner(t, r, key, w)
 	if o.CgroupGone || o.Cgroup != group.Name || o.UnitVerified {
 		t.Errorf("cgroup %q, gone %v, verified %v", o.Cgroup, o.CgroupGone, o.UnitVerified)
 	}
 
 	removeTree(t, group.Path)
-	r := read(t, s)
+	r, now = steady(t, s, truth)
+	w.classes = now[0]
 	o = checkOwner(t, r, key, w)
 	if !o.CgroupGone || o.Cgroup != group.Name {
 		t.Errorf("after its end: cgroup %q, gone %v", o.Cgroup, o.CgroupGone)
@@ -98,6 +99,15 @@ func TestOrphansBetweenTwoScans(t *testing.T) {
 			t.Errorf("the late scanner says %v by %v of %s", sock.Class, sock.Evidence, sock.Owner)
 		}
 	}
+}
+
+type classes = [reading.NumClasses]reading.Tally
+
+// tallyOf reads the truth about b once more.
+func tallyOf(t *testing.T, c *scene.Child, b *scene.Built) classes {
+	t.Helper()
+	refresh(t, c, b)
+	return b.Tally()
 }
 
 // orphansOf asks for each dialer by its address what it holds now, one exact

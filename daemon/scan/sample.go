@@ -3,6 +3,7 @@ package scan
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
@@ -119,7 +120,7 @@ func (s *Scanner) complete(v reading.Sample) reading.Sample {
 
 // read takes the whole-host counters.
 func (h *hostFiles) read() (v reading.Sample, err error) {
-	v = reading.Sample{At: time.Now(), PageSize: pageSize, ReserveMax: h.reserve, Gaps: h.gaps[:len(h.gaps):len(h.gaps)]}
+	v = reading.Sample{At: time.Now(), PageSize: pageSize, ReserveMax: h.reserve, Gaps: slices.Clip(h.gaps)}
 	if v.Mem, err = h.mem.Read(); err != nil {
 		return v, err
 	}

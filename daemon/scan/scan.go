@@ -46,12 +46,21 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	}
 	var orphans *ledger.Recount
 	if before.Orphans == after.Orphans && w.orphans != after.Orphans && !w.blind {
-		orphans = s.recountOrphans(ctx)
+		orphans = s.recountOrphans(ctx, w)
 	}
 
 	others := s.wantHidden(w, after, seen)
 	q := s.searchHolders(ctx, o, others, time.Since(start))
+	if q.spaces && s.sweepFound(ctx, w) {
+		again := s.searchHolders(ctx, o, false, 0)
+		q.late = q.late || again.late
+	}
 	unreadable, _ := s.blindSpots()
+	if unreadable > 0 {
+		// Their namespaces are not known, either: fewer sockets and orphans
+		// than the kernel counts say nothing.
+		w.blind, orphans = true, nil
+	}
 	hiddenSearched, end := false, after
 	if others {
 		var gaps []reading.Gap
@@ -86,6 +95,9 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		OrphansSeen: w.orphans, OrphanRecount: orphans,
 		BoundInactive: w.boundInactive, HiddenSearched: hiddenSearched,
 	})
+	if hiddenSearched {
+		s.searchedHidden(&r.Ledger)
+	}
 	r.Gaps = append(r.Gaps, w.gaps...)
 	r.Gaps = append(r.Gaps, q.gaps()...)
 	r.Gaps = append(r.Gaps, s.standingGaps(ctx)...)
@@ -135,9 +147,11 @@ func unseenNetns(l *reading.Ledger) []reading.Gap {
 			continue
 		}
 		hidden := max(0, l.Unseen)
-		return []reading.Gap{{Code: "netns-unseen", What: fmt.Sprintf("%d orphans", c.After-c.Seen),
+		return []reading.Gap{{
+			Code: "netns-unseen", What: fmt.Sprintf("%d orphans", c.After-c.Seen),
 			Why:          "they are in network namespaces that no process, mount or descriptor shows",
-			MayHideBytes: &hidden}}
+			MayHideBytes: &hidden,
+		}}
 	}
 	return nil
 }
@@ -146,16 +160,22 @@ func unseenNetns(l *reading.Ledger) []reading.Gap {
 func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 	var gaps []reading.Gap
 	if ok, why := s.tree.Available(); !ok {
-		gaps = append(gaps, reading.Gap{Code: "cgroup-v2-missing", What: "the cgroup of each socket",
-			Why: why + ": orphans of ended processes have no name"})
+		gaps = append(gaps, reading.Gap{
+			Code: "cgroup-v2-missing", What: "the cgroup of each socket",
+			Why: why + ": orphans of ended processes have no name",
+		})
 	}
 	if _, _, err := s.units.Connected(ctx); err != nil {
-		gaps = append(gaps, reading.Gap{Code: "bus-missing", What: "units by PID 1's word",
-			Why: "PID 1 cannot be asked: unit names are labels read from cgroup paths"})
+		gaps = append(gaps, reading.Gap{
+			Code: "bus-missing", What: "units by PID 1's word",
+			Why: "PID 1 cannot be asked: unit names are labels read from cgroup paths",
+		})
 	}
 	if t := s.table.Overflow; t.Sockets > 0 {
-		gaps = append(gaps, reading.Gap{Code: "table-full", What: fmt.Sprintf("owners of %d sockets", t.Sockets),
-			Why: "the socket table reached its bound", MayHideBytes: &t.Bytes})
+		gaps = append(gaps, reading.Gap{
+			Code: "table-full", What: fmt.Sprintf("owners of %d sockets", t.Sockets),
+			Why: "the socket table reached its bound", MayHideBytes: &t.Bytes,
+		})
 	}
 	return gaps
 }

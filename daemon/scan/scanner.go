@@ -85,6 +85,7 @@ type Scanner struct {
 
 	lastFull time.Time     // when every process was last read
 	fullTook time.Duration // how long that took
+	inVain   int64         // hidden sockets that the last search could not find
 	credit   time.Duration // unspent time for reading processes again
 	last     *owner.Result
 	spaces   []*netns.Namespace // by the index used in the table

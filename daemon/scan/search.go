@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/fds"
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"golang.org/x/sys/unix"
 )
 
 // Options of one scan.
@@ -38,6 +39,7 @@ type search struct {
 	deadline time.Time
 	reads    int             // processes read
 	skipped  []owner.ProcRef // not read: nothing seemed to have changed
+	spaces   bool            // it came upon namespaces that were not known
 	// complete: every process was read to its end.
 	complete   bool
 	late       bool // the budget ran out
@@ -72,19 +74,19 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others bool, ela
 	}
 	matter, wanted := s.table.Wants()
 	s.credit += elapsed / rereadShare
-	cold := s.lastFull.IsZero()
+	all := o.Thorough && wanted > 0
 	switch {
-	case cold || others || o.Thorough && wanted > 0:
+	case s.lastFull.IsZero() || others:
 		q.begin()
 		q.walk(ctx, s.index.Order(), fds.Wanted{Others: others}, func() bool { return true })
-	case matter > 0 || len(changed) > 0:
+	case all || matter > 0 || len(changed) > 0:
 		q.begin()
 		q.walk(ctx, changed, fds.Wanted{}, func() bool { return true })
-		matters := func() bool { return q.found.Matter > 0 }
-		// Whoever opened a socket has usually more descriptors than before;
-		// those who closed one for it come last.
-		q.walk(ctx, s.index.Order(), fds.Wanted{SkipUnchanged: true}, matters)
-		q.walk(ctx, q.skipped, fds.Wanted{}, matters)
+		// Whoever opened a socket has usually more descriptors than before.
+		// Those who closed one for it come last, and only for sockets that
+		// last: reading servers with many connections is what costs.
+		q.walk(ctx, s.index.Order(), fds.Wanted{SkipUnchanged: true}, func() bool { return all || q.found.Matter > 0 })
+		q.walk(ctx, q.skipped, fds.Wanted{}, func() bool { return all || q.found.Overdue > 0 })
 	default:
 		if turn := s.rereads(); len(turn) > 0 {
 			q.begin()
@@ -174,7 +176,7 @@ func (q *search) take(f fds.Found) {
 	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {
-		s.netns.Keep(d.Inode, p.PID, d.FD)
+		q.spaces = s.netns.Keep(d.Inode, p.PID, d.FD) || q.spaces
 	}
 	if len(f.Sockets)+len(f.Others) > 0 && !p.Identified {
 		q.fresh = append(q.fresh, freshHolder{f.Proc, append(f.Sockets, f.Others...)[0]})
@@ -207,12 +209,16 @@ func (q *search) gaps() []reading.Gap {
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) {
 			why += " (needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; their sockets are named by cgroup only)"
 		}
-		gaps = append(gaps, reading.Gap{Code: "processes-unreadable",
-			What: fmt.Sprintf("descriptors of %d processes", n), Why: why})
+		gaps = append(gaps, reading.Gap{
+			Code: "processes-unreadable",
+			What: fmt.Sprintf("descriptors of %d processes", n), Why: why,
+		})
 	}
 	if q.late {
-		gaps = append(gaps, reading.Gap{Code: "search-over-budget", What: "holders of some sockets",
-			Why: fmt.Sprintf("reading processes took longer than %v; the next scan goes on", q.o.Budget)})
+		gaps = append(gaps, reading.Gap{
+			Code: "search-over-budget", What: "holders of some sockets",
+			Why: fmt.Sprintf("reading processes took longer than %v; the next scan goes on", q.o.Budget),
+		})
 	}
 	return gaps
 }

@@ -51,6 +51,10 @@ func (s *Scanner) Sockets(ctx context.Context, yield func(*reading.Socket) error
 	}
 	for _, h := range s.hidden {
 		sock := h.socket
+		if _, twice := seen[owner.Key(&sock)]; twice {
+			continue // another process holds it, too
+		}
+		seen[owner.Key(&sock)] = struct{}{}
 		for _, n := range s.spaces {
 			if n.ID.Cookie == sock.Netns.Cookie {
 				sock.Netns = n.ID

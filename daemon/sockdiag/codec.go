@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // sizeofMsg is sizeof(struct inet_diag_msg).
@@ -45,18 +46,18 @@ func nextMessage(b []byte) (m message, rest []byte, err error) {
 
 // errno reads the code of NLMSG_ERROR or NLMSG_DONE: 0, or a negative errno.
 // The kernel ends a dump that failed half way with a negative DONE.
-func errno(payload []byte) (error, bool) {
+func errno(payload []byte) error {
 	if len(payload) < 4 {
-		return errTruncated, false
+		return errTruncated
 	}
 	code := int32(binary.NativeEndian.Uint32(payload))
 	if code == 0 {
-		return nil, true
+		return nil
 	}
 	if code > 0 || code < -4095 {
-		return fmt.Errorf("netlink answered error code %d", code), true
+		return fmt.Errorf("netlink answered error code %d", code)
 	}
-	return unix.Errno(-code), true
+	return unix.Errno(-code)
 }
 
 // parseSocket fills s from the payload of one row: struct inet_diag_msg and its

@@ -164,7 +164,7 @@ func TestErrno(t *testing.T) {
 		{words(0)[:3], errTruncated, false},
 	}
 	for _, tt := range tests {
-		err, _ := errno(tt.payload)
+		err := errno(tt.payload)
 		if tt.ok && tt.want == nil && err != nil || tt.want != nil && !errors.Is(err, tt.want) || !tt.ok && err == nil {
 			t.Errorf("errno(%x) = %v, want %v", tt.payload, err, tt.want)
 		}

@@ -10,10 +10,11 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // ErrNotFound says that no such socket exists (any more).
@@ -176,10 +177,10 @@ func rows(b []byte, seq uint32, row *reading.Socket, yield func(*reading.Socket)
 		}
 		switch m.kind {
 		case unix.NLMSG_DONE:
-			err, _ := errno(m.payload)
+			err := errno(m.payload)
 			return err == nil, wrapDump(err)
 		case unix.NLMSG_ERROR:
-			err, _ := errno(m.payload)
+			err := errno(m.payload)
 			if err == nil {
 				continue // an acknowledgement
 			}
@@ -228,7 +229,7 @@ func (c *Conn) get(ctx context.Context, r *request) ([]byte, error) {
 			switch {
 			case m.seq != seq:
 			case m.kind == unix.NLMSG_ERROR:
-				err, _ := errno(m.payload)
+				err := errno(m.payload)
 				if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
 					return nil, ErrNotFound
 				}

@@ -5,8 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/vishvananda/netlink"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // TCPInfo is the part of struct tcp_info (include/uapi/linux/tcp.h) that says

@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 const (

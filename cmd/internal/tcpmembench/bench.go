@@ -37,7 +37,7 @@ func (b *bench) header(cpus int) {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
 	ss := "ss not installed"
-	if v, err := exec.Command("ss", "-V").Output(); err == nil {
+	if v, err := exec.CommandContext(b.ctx, "ss", "-V").Output(); err == nil {
 		ss = strings.TrimSpace(string(v))
 	}
 	fmt.Fprintf(b.out, "Linux %s, %d CPUs, %s, %d processes at the start; medians.\n\n",

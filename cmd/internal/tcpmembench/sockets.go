@@ -90,7 +90,7 @@ func (b *bench) cold(name string, n int, t *sizes) error {
 		return fmt.Errorf("run tcpmemctl: %w", err)
 	}
 	t.cold = times[0]
-	if _, err := exec.LookPath("ss"); err != nil {
+	if path, _ := exec.LookPath("ss"); path == "" {
 		fmt.Fprintln(os.Stderr, "ss is not installed: no comparison")
 		return nil
 	}

@@ -22,6 +22,7 @@ func manyOwners(n int, rng *rand.Rand, at time.Time) *reading.Reading {
 		o.Sum = reading.Tally{Sockets: 40, Bytes: int64((n-i)*4096) + rng.Int64N(1<<16)}
 		o.Receive, o.Send = o.Sum.Bytes/2, o.Sum.Bytes/2
 		o.Stalled, o.Young = new(o.Sum.Bytes/8), new(o.Sum.Bytes/4)
+		o.StalledReceive, o.StalledSend = &reading.Tally{Sockets: 5, Bytes: o.Sum.Bytes / 16}, &reading.Tally{Sockets: 5, Bytes: o.Sum.Bytes / 16}
 	}
 	return r
 }

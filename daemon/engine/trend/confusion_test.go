@@ -243,8 +243,10 @@ func TestTable(t *testing.T) {
 func verdictTable(all []*trendtest.Recording) string {
 	var w strings.Builder
 	w.WriteString("Each owner of each recording, and the host, counts once, with the gravest verdict that any reading of it got. " +
-		"Held-out recordings were chosen by name before the bounds were set and not looked at until they were; " +
-		"the synthetic ones share the simulator of the others, so they say less than recordings of real sockets.\n")
+		"Held-out recordings were chosen by name before the bounds were set and their verdicts not looked at until they were; " +
+		"the synthetic ones share the simulator of the others, so they say less than those of the running kernel. " +
+		"There each scene was recorded twice at the same time, once with a reading every 5 s and once every 30 s (-calm): " +
+		"two views of one event, not two events.\n")
 	matrices := make(map[string]matrix)
 	counts := make(map[string]int)
 	var rows []outcome

@@ -21,8 +21,8 @@
 //
 // The order of care is: never call load a leak; say nothing when in doubt;
 // only then find every leak. What tells them apart is not growth, which both
-// have, but that leaked memory never comes back: see [hoard]. A reading says
-// of each owner how many bytes lie on sockets whose queues stand still, but
-// not how many of these are receive and how many send queue, so the judge
-// works with what is certain: the lower bounds of both (see facts).
+// have, but that leaked memory never comes back: see [hoard]. A reading says of
+// each owner how much lies in receive and in send queues that stand still; but
+// a queue that is always full and always moves may look the same at each scan,
+// so what a peer on this host keeps sending counts too.
 package trend

@@ -3,72 +3,75 @@ package trend
 import "github.com/tcpmemd/tcpmemd/daemon/reading"
 
 // facts is what one reading says of an owner, in bytes unless said otherwise.
-//
-// Stalled counts whole sockets. How much of it lies in receive queues is
-// known only within bounds: all stalled memory that has no room outside the
-// unread queues is unread (unreadLeast), and likewise for send queues
-// (unsentLeast). A verdict against an owner rests on the lower bounds; a
-// verdict that all is moving rests on the upper one (stuckMost).
 type facts struct {
-	compared bool // stalled and young are known
+	compared bool // what stands still and what is young is known
 
-	sum, receive, send, unread, reserved float64
-	stalled, young                       float64
-	orphan, hidden                       float64
-	sockets, waiting                     float64 // counts
+	sum, receive, send, unread float64
+	orphan, hidden             float64
+	sockets, waiting           float64 // counts
 
-	unreadLeast, unsentLeast, stuckMost float64
+	// stalled is the memory of sockets whose queues stand still, reserves
+	// included; stuckUnread and stuckUnsent are those queues.
+	stalled, young               float64
+	stuckUnread, stuckUnsent     float64
+	unreadSockets, unsentSockets float64 // counts
 	// fresh is the memory of the kind that stands still (unread or unsent)
 	// that does not: all that could come to stand still next.
 	fresh float64
 }
 
-func newFacts(o *reading.Owner, m measure) facts {
+func newFacts(o *reading.Owner) facts {
 	f := facts{
-		sum:      float64(o.Sum.Bytes),
-		receive:  float64(o.Receive),
-		send:     float64(o.Send),
-		unread:   float64(o.Unread),
-		reserved: float64(max(o.Reserved, 0)),
-		orphan:   float64(o.Classes[reading.Orphan].Bytes),
-		hidden:   float64(o.Classes[reading.Hidden].Bytes),
-		sockets:  float64(o.Sum.Sockets),
-		waiting:  float64(o.States[reading.CloseWait]),
+		sum:     float64(o.Sum.Bytes),
+		receive: float64(o.Receive),
+		send:    float64(o.Send),
+		unread:  float64(o.Unread),
+		orphan:  float64(o.Classes[reading.Orphan].Bytes),
+		hidden:  float64(o.Classes[reading.Hidden].Bytes),
+		sockets: float64(o.Sum.Sockets),
+		waiting: float64(o.States[reading.CloseWait]),
 	}
-	if o.Stalled == nil || o.Young == nil {
+	if o.Stalled == nil || o.Young == nil || o.StalledReceive == nil || o.StalledSend == nil {
 		return f
 	}
 	f.compared = true
 	f.young = float64(*o.Young)
+	f.unsentSockets, f.stuckUnsent = float64(o.StalledSend.Sockets), float64(o.StalledSend.Bytes)
 	// Nothing can come to a hidden socket or leave it but by its owner
 	// reading or closing it, whether the scan could compare it or not.
 	f.stalled = max(float64(*o.Stalled), f.hidden)
-	// The reserve that rounds an unread queue up to pages is no memory of
-	// something else, but a reserve without a queue is. Whose it is is not
-	// known: half a page a socket is what rounding leaves on average, and up
-	// to a page where only the end of the stream is unread (tcp_data_queue
-	// keeps the segment of the FIN until it is read).
-	rounding := max(f.sockets*m.page/2, f.waiting*m.page)
-	elsewhere := f.send + (f.receive - f.unread) + max(f.reserved-rounding, 0)
-	f.unreadLeast = max(0, f.stalled-elsewhere, f.hidden)
-	f.unsentLeast = min(f.send, max(0, f.stalled-f.receive-f.reserved))
-	f.stuckMost = min(f.stalled, f.unread+f.send)
-	f.fresh = max(0, f.reserved-f.stalled+f.unread)
-	if f.unsentLeast > f.unreadLeast {
-		f.fresh = max(0, f.reserved-f.stalled+f.send)
+	f.stuckUnread = max(float64(o.StalledReceive.Bytes), f.hidden)
+	f.unreadSockets = max(float64(o.StalledReceive.Sockets), float64(o.Classes[reading.Hidden].Sockets))
+
+	f.fresh = max(0, f.unread-f.stuckUnread)
+	if f.stuckUnsent > f.stuckUnread {
+		f.fresh = max(0, f.send-f.stuckUnsent)
+	}
+	if stuck := f.stuck(); stuck > 0 {
+		f.fresh *= max(1, f.stalled/stuck) // with its share of reserves
 	}
 	return f
 }
+
+// stuck is the queues that stand still, without reserves.
+func (f *facts) stuck() float64 { return f.stuckUnread + f.stuckUnsent }
 
 // isUnread reports whether what stands still is waiting to be read by the
 // owner. Where send queues stand still too, however small, the owner may be a
 // proxy that stopped reading because its own peer did.
 func (f *facts) isUnread() bool {
-	return f.unreadLeast >= unreadShare*f.stalled && f.unsentLeast < max(unsentDoubt*f.stalled, 64<<10)
+	return f.stuckUnread >= unreadShare*f.stuck() && f.stuckUnsent < max(unsentDoubt*f.stuck(), 64<<10)
 }
 
-// stuckTo is the least part of the stalled send queues that goes to a peer
-// who holds bytes of the owner's send queues.
+// isUnsent reports whether what stands still is waiting for others to read.
+func (f *facts) isUnsent() bool { return f.stuckUnsent > 0 && f.stuckUnsent >= unsentShare*f.stuck() }
+
+// sentTo is the least part of the send queues that moves and waits for a peer who
+// holds bytes of them: a sign that this peer reads.
+func (f *facts) sentTo(bytes float64) float64 { return max(0, bytes-f.stuckUnsent) }
+
+// stuckTo is the least part of the send queues that stand still that goes to a
+// peer who holds bytes of the owner's send queues.
 func (f *facts) stuckTo(bytes float64) float64 {
-	return max(0, f.unsentLeast-max(0, f.send-bytes))
+	return max(0, f.stuckUnsent-max(0, f.send-bytes))
 }

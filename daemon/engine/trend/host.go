@@ -118,7 +118,7 @@ func (h *host) judge(r *reading.Reading, owners map[string]*track, m measure) {
 		if k == nil {
 			continue
 		}
-		f := newFacts(o, m)
+		f := newFacts(o)
 		rise, _, _ := k.rise(f.sum)
 		switch {
 		case k.verdict == nil:
@@ -127,10 +127,10 @@ func (h *host) judge(r *reading.Reading, owners map[string]*track, m measure) {
 			leak.add(k, max(f.stalled, f.unread))
 		case k.isSlow():
 			if end := owners[lastCulprit(owners, k)]; end != nil && end.verdict != nil && end.verdict.Kind == reading.Leak {
-				leak.bytes += f.unsentLeast
+				leak.bytes += f.stuckUnsent
 				continue
 			}
-			slow.add(k, f.unsentLeast)
+			slow.add(k, f.stuckUnsent)
 		case rise < m.material && m.pressed:
 			load.add(k, f.sum)
 		default:

@@ -54,7 +54,7 @@ var liveLeaks = []liveScene{
 			{name: "gateway", label: trendtest.Leak, play: forgetful},
 			{name: "clients", play: func(p *player) {
 				go visit(p, 0.2)
-				leave(p, 30, 1.5, 50<<10, closeSoon)
+				leave(p, 30, 2, 50<<10, closeSoon)
 			}},
 		}},
 	{name: "kernel-leak-close-wait-read", about: "clients close, the service reads to the end and never closes: close-wait without a byte",
@@ -109,7 +109,7 @@ var liveLeaks = []liveScene{
 				p.until(320 * float64(1+int(born/320)))
 			}},
 			{name: "clients", play: func(p *player) {
-				leave(p, 5, 1, 60<<10, func(c *net.TCPConn) {
+				leave(p, 5, 1.5, 60<<10, func(c *net.TCPConn) {
 					go drain(c)
 				})
 			}},
@@ -156,10 +156,10 @@ var liveLeaks = []liveScene{
 	{name: "kernel-leak-under-load", about: "a service leaks while the load on it and on another grows", host: trendtest.Leak, from: 60,
 		parts: []part{
 			{name: "mailer", label: trendtest.Leak, play: forgetful},
-			{name: "ingress", label: trendtest.Load, play: func(p *player) { p.serve(p.address(otherPort+1), 0, flood) }},
-			{name: "clients", play: func(p *player) {
+			{name: "ingress", label: trendtest.Load, play: func(p *player) { p.serve(p.address(otherPort+1), 0, floodFrom(64<<10)) }},
+			{name: "clients", label: trendtest.Load, play: func(p *player) {
 				go visit(p, 0.1)
-				go leave(p, 60, 1.2, 60<<10, p.keep)
+				go leave(p, 60, 2, 60<<10, p.keep)
 				p.until(60)
 				p.every(10, func() {
 					go p.sip(p.dial(p.address(otherPort+1), 0), 96<<10, 1)
@@ -171,13 +171,13 @@ var liveLeaks = []liveScene{
 		parts: []part{
 			{name: "api", label: trendtest.Leak, play: func(p *player) {
 				go p.serve(p.address(otherPort), 128<<10, p.keep)
-				p.serve(p.address(mainPort), 0, flood)
+				p.serve(p.address(mainPort), 0, floodFrom(512<<10))
 			}},
 			{name: "clients", play: func(p *player) {
-				for range 4 {
+				for range 8 {
 					go p.sip(p.dial(p.address(mainPort), 0), 96<<10, 1)
 				}
-				leave(p, 60, 1.5, 60<<10, p.keep)
+				leave(p, 60, 2, 60<<10, p.keep)
 			}},
 		}},
 	{name: "kernel-leak-netns", about: "a leak in another network namespace, both ends inside", heldOut: true,
@@ -186,7 +186,7 @@ var liveLeaks = []liveScene{
 			{name: "pod", label: trendtest.Leak, inside: true, play: forgetful},
 			{name: "sidecar", inside: true, play: func(p *player) {
 				go visit(p, 0.5)
-				leave(p, 30, 1.5, 60<<10, p.keep)
+				leave(p, 30, 2, 60<<10, p.keep)
 			}},
 		}},
 	{name: "kernel-leak-trickle", about: "long connections that are never read get a little all the time", heldOut: true,

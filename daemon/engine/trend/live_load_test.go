@@ -35,7 +35,7 @@ var liveSlow = []liveScene{
 		parts: []part{
 			{name: "feeder", label: trendtest.SlowPeer, play: func(p *player) {
 				for range 6 {
-					go flood(p.dial(remote(7, readsLate), 1<<20))
+					go press(p, p.dial(remote(6, readsLate), 1<<20))
 				}
 			}},
 		},
@@ -64,7 +64,7 @@ var liveSlow = []liveScene{
 					go flood(p.dial(p.address(mainPort), 1<<20))
 				}
 			}},
-			{name: "consumer", label: trendtest.None, play: func(p *player) { stopsReading(p, 16<<10, 60) }},
+			{name: "consumer", play: func(p *player) { stopsReading(p, 16<<10, 60) }},
 		},
 		culprits: map[string]string{"producer": "consumer"}},
 	{name: "kernel-slow-one-of-many", about: "one of thirty subscribers, a remote host, stops reading; it has eight connections", heldOut: true,
@@ -72,7 +72,7 @@ var liveSlow = []liveScene{
 		parts: []part{
 			{name: "broker", label: trendtest.SlowPeer, play: func(p *player) {
 				for range 8 {
-					go flood(p.dial(remote(40, readsLate), 1<<20))
+					go press(p, p.dial(remote(39, readsLate), 1<<20))
 				}
 				for i := range 29 {
 					go func() {
@@ -90,12 +90,12 @@ var liveSlow = []liveScene{
 		parts: []part{
 			{name: "upstream", label: trendtest.SlowPeer, play: func(p *player) {
 				for range 4 {
-					go flood(p.dial(p.address(mainPort), 1<<20))
+					go press(p, p.dial(p.address(mainPort), 1<<20))
 				}
 			}},
 			{name: "proxy", label: trendtest.SlowPeer, play: func(p *player) {
 				p.serve(p.address(mainPort), 256<<10, func(c *net.TCPConn) {
-					out := p.dial(remote(30, readsLate), 1<<20)
+					out := p.dial(remote(29, readsLate), 1<<20)
 					b := make([]byte, 32<<10)
 					for {
 						n, err := c.Read(b)
@@ -113,7 +113,26 @@ var liveSlow = []liveScene{
 }
 
 // download floods every connection.
-func download(p *player) { p.serve(p.address(mainPort), 0, flood) }
+func download(p *player) { p.serve(p.address(mainPort), 0, floodFrom(64<<10)) }
+
+// floodFrom floods from a send buffer of so many bytes: autotuning would give
+// each connection on loopback 4 MiB.
+func floodFrom(send int) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		_ = c.SetWriteBuffer(send) // fails where the peer is gone, as the flood then does
+		flood(c)
+	}
+}
+
+// press writes steadily until the remote hosts stop reading, and then as much
+// as the queue takes.
+func press(p *player, c *net.TCPConn) {
+	for write(c, 16<<10) {
+		if p.since() < stopsAfter {
+			p.sleep(0.2)
+		}
+	}
+}
 
 var liveLoad = []liveScene{
 	{name: "kernel-load-churn", about: "thirty short connections a second", host: trendtest.None,
@@ -138,7 +157,7 @@ var liveLoad = []liveScene{
 	{name: "kernel-load-downloads", about: "more and more clients download slowly but all the time", host: trendtest.Load, from: 30,
 		parts: []part{
 			{name: "mirror", label: trendtest.Load, play: download},
-			{name: "clients", label: trendtest.None, play: func(p *player) {
+			{name: "clients", label: trendtest.Load, play: func(p *player) {
 				p.until(30)
 				p.every(15, func() { go p.sip(p.dial(p.address(mainPort), 0), 96<<10, 0.8) })
 			}},
@@ -149,13 +168,8 @@ var liveLoad = []liveScene{
 				p.until(20)
 				host := 100
 				p.every(12, func() {
-					c := p.dial(remote(host, readsAll), 512<<10)
+					go flood(p.dial(remote(host, readsSlow), 96<<10))
 					host++
-					go func() {
-						for write(c, 200<<10) {
-							p.sleep(2)
-						}
-					}()
 				})
 			}},
 		}},
@@ -172,7 +186,7 @@ var liveLoad = []liveScene{
 	{name: "kernel-load-burst", about: "for two minutes eighty clients download instead of five, then the burst is over", host: trendtest.Load, from: 200,
 		parts: []part{
 			{name: "ingress", label: trendtest.Load, play: download},
-			{name: "clients", label: trendtest.None, play: func(p *player) {
+			{name: "clients", label: trendtest.Load, play: func(p *player) {
 				for range 3 {
 					go p.sip(p.dial(p.address(mainPort), 0), 64<<10, 1)
 				}
@@ -258,7 +272,7 @@ var liveLoad = []liveScene{
 		}},
 	{name: "kernel-load-prefork", about: "four processes share a listener and stream to clients that come and go", host: trendtest.None,
 		parts: []part{
-			{name: "server", workers: 4, play: download},
+			{name: "server", workers: 4, play: func(p *player) { p.serve(p.address(mainPort), 0, floodFrom(512<<10)) }},
 			{name: "clients", play: func(p *player) {
 				p.every(2, func() {
 					go func() {
@@ -276,9 +290,9 @@ var liveLoad = []liveScene{
 		}},
 	{name: "kernel-load-restarts", about: "a busy service ends every 130 s and is started again", host: trendtest.None,
 		parts: []part{
-			{name: "api", label: trendtest.None, play: func(p *player) {
+			{name: "api", play: func(p *player) {
 				born := p.since()
-				go download(p)
+				go p.serve(p.address(mainPort), 0, floodFrom(512<<10))
 				p.until(130 * float64(1+int(born/130)))
 			}},
 			{name: "clients", play: func(p *player) {
@@ -306,7 +320,7 @@ var liveLoad = []liveScene{
 					go func() {
 						c := p.dial(p.address(mainPort), 0)
 						write(c, 2000)
-						c.CloseWrite()
+						_ = c.CloseWrite() // fails where the peer was first
 						drain(c)
 					}()
 				})
@@ -316,11 +330,11 @@ var liveLoad = []liveScene{
 		host: trendtest.Load, from: 30,
 		parts: []part{
 			{name: "upload", label: trendtest.Load, play: func(p *player) {
-				p.serve(p.address(mainPort), 512<<10, func(c *net.TCPConn) { p.sip(c, 64<<10, 1) })
+				p.serve(p.address(mainPort), 128<<10, func(c *net.TCPConn) { p.sip(c, 64<<10, 1) })
 			}},
 			{name: "clients", label: trendtest.Load, play: func(p *player) {
 				p.until(30)
-				p.every(12, func() { go flood(p.dial(p.address(mainPort), 256<<10)) })
+				p.every(12, func() { go flood(p.dial(p.address(mainPort), 128<<10)) })
 			}},
 		}},
 	{name: "kernel-load-paused", about: "a consumer with 10 MiB unread is paused for 150 s, once, and then reads on", heldOut: true,

@@ -18,12 +18,14 @@ const (
 	readsAll  = 9  // reads everything
 	readsOnce = 10 // reads 16 KiB and closes its window
 	readsLate = 11 // reads everything for stopsAfter seconds
+	readsSlow = 12 // reads 24 KiB a second
 	tunName   = "tcpmemd-tun"
 	tunNet    = "198.18.0.1/16"
 	mss       = 1460
 	takenOnce = 16 << 10
 
 	stopsAfter = 60.0
+	slowRate   = 24 << 10 // bytes a second
 )
 
 // remoteWorld answers until the process ends.
@@ -81,6 +83,7 @@ type world struct {
 type remoteConn struct {
 	next  uint32 // sequence number expected
 	taken int
+	began float64 // seconds
 }
 
 // window is what the remote end offers, at most 64 KiB: no scaling.
@@ -91,6 +94,13 @@ func (w *world) window(c *remoteConn, port uint16) uint16 {
 		return 0
 	case port == readsOnce:
 		return takenOnce
+	}
+	if port == readsSlow {
+		left := int((w.p.since()-c.began)*slowRate) + takenOnce - c.taken
+		if left < mss {
+			return 0
+		}
+		return uint16(min(left, 65535))
 	}
 	return 65535
 }
@@ -119,7 +129,7 @@ func (w *world) answer(in []byte) {
 		delete(w.conns, id)
 		return
 	case flags&syn != 0:
-		c = &remoteConn{next: seq + 1}
+		c = &remoteConn{next: seq + 1, began: w.p.since()}
 		w.conns[id] = c
 		w.send(in[12:20], tcp[:4], own, c.next, syn|ack, w.window(c, port))
 		return

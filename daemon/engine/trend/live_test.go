@@ -1,13 +1,16 @@
 package trend_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,6 +54,32 @@ func (c *liveScene) unit(p *part) string { return c.name + "-" + p.name + ".serv
 
 func (c *liveScene) key(p *part) string { return "system/" + c.unit(p) }
 
+// owns reports whether an owner is a part of the scene.
+func (c *liveScene) owns(key string) bool {
+	return slices.ContainsFunc(c.parts, func(p part) bool { return c.key(&p) == key })
+}
+
+// header is what a person says of the scene.
+func (c *liveScene) header() trendtest.Header {
+	h := trendtest.Header{Name: c.name, Origin: trendtest.RealSockets, HeldOut: c.heldOut, About: c.about,
+		Host: c.host, From: c.from, Owners: labels{}}
+	keys := make(map[string]string)
+	for i := range c.parts {
+		p := &c.parts[i]
+		keys[p.name] = c.key(p)
+		if p.label != "" {
+			h.Owners[c.key(p)] = p.label
+		}
+	}
+	for name, culprit := range c.culprits {
+		if h.Culprits == nil {
+			h.Culprits = make(map[string]string)
+		}
+		h.Culprits[keys[name]] = cmp.Or(keys[culprit], culprit)
+	}
+	return h
+}
+
 // envPlayer tells a process which part it has to play.
 const envPlayer = "TCPMEMD_TREND_PLAYER"
 
@@ -80,7 +109,7 @@ func play(text string) error {
 		return err
 	}
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin) // whatever ends it
 		os.Exit(0)
 	}()
 	for i := range liveScenes {
@@ -159,12 +188,14 @@ func (p *player) keep(c *net.TCPConn) {
 // bytes, autotuned where 0.
 func (p *player) listen(address string, receive int) *net.TCPListener {
 	control := func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) {
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			if receive > 0 {
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receive)
+		var err error
+		failed := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			if err == nil && receive > 0 {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receive)
 			}
 		})
+		return errors.Join(failed, err)
 	}
 	l, err := (&net.ListenConfig{Control: control, KeepAlive: -1}).Listen(context.Background(), "tcp4", address)
 	if err != nil {
@@ -189,19 +220,25 @@ func (p *player) serve(address string, receive int, f func(*net.TCPConn)) {
 // tries until it succeeds: the other part may not be up yet.
 func (p *player) dial(address string, send int) *net.TCPConn {
 	control := func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) {
+		var err error
+		failed := raw.Control(func(fd uintptr) {
 			if send > 0 {
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, send)
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, send)
 			}
 		})
+		return errors.Join(failed, err)
 	}
 	d := net.Dialer{Control: control, KeepAlive: -1, Timeout: 10 * time.Second}
-	if strings.HasPrefix(address, "127.") {
+	switch {
+	case strings.HasPrefix(address, "127."):
 		// Each scene has all ephemeral ports for itself.
 		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 78, byte(p.number), 2)}
+	case strings.HasPrefix(address, "198.18."):
+		// It is there once the device is: nothing goes out by another way.
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(198, 18, 0, 1)}
 	}
 	for {
-		c, err := d.Dial("tcp4", address)
+		c, err := d.DialContext(context.Background(), "tcp4", address)
 		if err == nil {
 			return c.(*net.TCPConn)
 		}
@@ -230,7 +267,7 @@ func flood(c *net.TCPConn) {
 
 // drain reads to the end and closes.
 func drain(c *net.TCPConn) {
-	io.Copy(io.Discard, c)
+	_, _ = io.Copy(io.Discard, c) // a reset is an end too
 	c.Close()
 }
 
@@ -252,7 +289,7 @@ func (p *player) sip(c *net.TCPConn, n int, period float64) {
 
 // reset closes with RST.
 func reset(c *net.TCPConn) {
-	c.SetLinger(0)
+	_ = c.SetLinger(0) // fails where the peer was first
 	c.Close()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -59,9 +60,13 @@ func TestRecordKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	start := time.Now().Add(2 * time.Second)
+	start := time.Now().Add(time.Second)
 	slice := makeSlice(t)
 	var players sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		players.Wait()
+	})
 	var chosen []*liveScene
 	for i := range liveScenes {
 		c := &liveScenes[i]
@@ -75,22 +80,58 @@ func TestRecordKernel(t *testing.T) {
 		enact(ctx, t, &players, c, i+1, slice, start)
 	}
 
-	var scanners sync.WaitGroup
-	recorders := make([]*recorder, len(recordPaces))
+	var recorders sync.WaitGroup
+	whole := make([]*trendtest.Recording, len(recordPaces))
 	for i, pace := range recordPaces {
-		recorders[i] = newRecorder(chosen)
-		scanners.Go(func() { recorders[i].run(ctx, t, start, pace.level, pace.every) })
+		recorders.Go(func() {
+			var err error
+			if whole[i], err = recordHost(ctx, chosen, pace.level, pace.every); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	time.Sleep(time.Until(start.Add(*recordFor)))
+	recorders.Wait()
 	stop()
-	scanners.Wait()
 	players.Wait()
 	if err := forgetRemote(); err != nil {
 		t.Error(err)
 	}
 	for i, pace := range recordPaces {
-		recorders[i].write(t, pace.suffix)
+		for _, c := range chosen {
+			if whole[i] == nil {
+				continue
+			}
+			h := c.header()
+			h.Name += pace.suffix
+			if err := whole[i].Cut(h, c.owns).WriteFile(filepath.Join(*recordTo, h.Name+".jsonl.gz")); err != nil {
+				t.Error(err)
+			}
+		}
 	}
+}
+
+// recordHost records the owners of all scenes at a pace.
+func recordHost(ctx context.Context, scenes []*liveScene, level reading.Level, every time.Duration) (whole *trendtest.Recording, err error) {
+	s, err := scan.Open(ctx, scan.Config{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return trendtest.Record(ctx, trendtest.Header{Name: "host", Origin: trendtest.RealSockets}, trendtest.Plan{
+		Duration:    *recordFor,
+		SampleEvery: every,
+		ScanEvery:   func(reading.Level) time.Duration { return every / 2 }, // so each time
+		Keep: func(o *reading.Owner) bool {
+			return slices.ContainsFunc(scenes, func(c *liveScene) bool { return c.owns(o.Key) })
+		},
+	}, trendtest.Source{Scan: func(ctx context.Context) (reading.Reading, error) {
+		full, err := s.Scan(ctx, scan.Options{Thorough: true})
+		if err != nil {
+			return reading.Reading{}, err
+		}
+		full.Level = level
+		return *full, nil
+	}})
 }
 
 // makeSlice makes a slice at the root of the cgroup hierarchy, so that the
@@ -187,6 +228,12 @@ func perform(ctx context.Context, c *liveScene, p *part, cgroup string, ns *scen
 // join connects a namespace with the host's: 10.213.N.1 and .2.
 func join(ns *scene.Netns, number int) error {
 	outside, inside := fmt.Sprintf("tcpmemd-o%d", number), fmt.Sprintf("tcpmemd-i%d", number)
+	// The kernel takes its time to remove the namespace of an earlier run.
+	if old, err := netlink.LinkByName(outside); err == nil {
+		if err := netlink.LinkDel(old); err != nil {
+			return fmt.Errorf("remove %s: %w", outside, err)
+		}
+	}
 	// Made inside, so that it goes with the namespace.
 	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: inside}, PeerName: outside, PeerNamespace: netlink.NsPid(os.Getpid())}
 	err := ns.Do(func() error {
@@ -217,104 +264,4 @@ func address(name, cidr string) error {
 		return err
 	}
 	return netlink.LinkSetUp(link)
-}
-
-// recorder cuts the readings of the host into a recording for each scene.
-type recorder struct {
-	scenes     []*liveScene
-	recordings []*trendtest.Recording
-}
-
-func newRecorder(scenes []*liveScene) *recorder {
-	r := &recorder{scenes: scenes}
-	for _, c := range scenes {
-		h := trendtest.Header{Version: trendtest.Version, Name: c.name, Origin: trendtest.RealSockets, HeldOut: c.heldOut,
-			About: c.about, Host: c.host, From: c.from, Owners: labels{}}
-		for i := range c.parts {
-			p := &c.parts[i]
-			if p.label != "" {
-				h.Owners[c.key(p)] = p.label
-			}
-			if culprit := c.culprits[p.name]; culprit != "" {
-				if h.Culprits == nil {
-					h.Culprits = make(map[string]string)
-				}
-				for j := range c.parts {
-					if c.parts[j].name == culprit {
-						culprit = c.key(&c.parts[j])
-					}
-				}
-				h.Culprits[c.key(p)] = culprit
-			}
-		}
-		r.recordings = append(r.recordings, &trendtest.Recording{Header: h})
-	}
-	return r
-}
-
-// run scans at a pace until ctx is done.
-func (r *recorder) run(ctx context.Context, t *testing.T, start time.Time, level reading.Level, every time.Duration) {
-	s, err := scan.Open(ctx, scan.Config{})
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		full, err := s.Scan(ctx, scan.Options{Thorough: true})
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		full.Level = level
-		r.cut(full, full.Sample.At.Sub(start))
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// cut keeps of a reading, for each scene, the owners that belong to it, and
-// takes their sum for the host's.
-func (r *recorder) cut(full *reading.Reading, since time.Duration) {
-	for i, c := range r.scenes {
-		var sum int64
-		o := trendtest.FromReading(full, since, func(o *reading.Owner) bool {
-			ours := slices.ContainsFunc(c.parts, func(p part) bool { return c.key(&p) == o.Key })
-			if ours {
-				sum += o.Sum.Bytes
-			}
-			return ours
-		})
-		o.Used = reading.Pages(sum / int64(full.Sample.PageSize))
-		rec := r.recordings[i]
-		if rec.PageSize == 0 {
-			s := &full.Sample
-			rec.PageSize, rec.ReserveMax = s.PageSize, s.ReserveMax
-			rec.Mem = [3]int64{int64(s.Mem.Min), int64(s.Mem.Pressure), int64(s.Mem.Max)}
-		}
-		rec.Observations = append(rec.Observations, o)
-	}
-}
-
-func (r *recorder) write(t *testing.T, suffix string) {
-	for _, rec := range r.recordings {
-		rec.Name += suffix
-		rec.About += "; cut out of a recording of the whole host in which all live scenes ran at once: " +
-			"it has this scene's owners only, the host's use is their sum, and there are no samples between the scans"
-		if err := rec.WriteFile(filepath.Join(*recordTo, rec.Name+".jsonl.gz")); err != nil {
-			t.Error(err)
-		}
-	}
 }

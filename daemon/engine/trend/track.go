@@ -24,7 +24,6 @@ const (
 type measure struct {
 	material float64 // bytes: below, growth and standstill are of no interest
 	used     float64 // bytes
-	page     float64 // bytes
 	pressed  bool    // used is above tcp_mem pressure
 }
 
@@ -33,7 +32,6 @@ func newMeasure(s *reading.Sample) measure {
 	return measure{
 		material: max(1<<20, float64(s.Mem.Max.Bytes(s.PageSize))/512),
 		used:     float64(s.Used.Bytes(s.PageSize)),
-		page:     float64(s.PageSize),
 		pressed:  s.Used > s.Mem.Pressure,
 	}
 }
@@ -57,6 +55,9 @@ type track struct {
 	closing hoard // sockets in CLOSE_WAIT, none given back
 	// since when stalled bytes are material, and since when nearly all moves
 	heavy, moving since
+	// when others of this host were last seen to send what the owner reads
+	servedAt float64
+	served   bool
 
 	verdict *reading.Verdict
 }
@@ -121,8 +122,8 @@ func (k *track) observe(o *reading.Owner, at float64, m measure, settled bool, s
 	k.bytes = float64(o.Sum.Bytes)
 	k.peak = max(k.peak, k.bytes)
 
-	f := newFacts(o, m)
-	p := point{at: at, bytes: f.sum, stuck: float32(f.stuckMost),
+	f := newFacts(o)
+	p := point{at: at, bytes: f.sum, stuck: float32(f.stalled),
 		sockets: float32(o.Sum.Sockets), waiting: float32(o.States[reading.CloseWait])}
 	k.short.add(p, shortSpacing, shortPoints)
 	k.now = slope(k.short.points, bytesOf, scratch)
@@ -142,7 +143,7 @@ func (k *track) observe(o *reading.Owner, at float64, m measure, settled bool, s
 		k.strict.inflow += f.fresh * step / dwell(step)
 	}
 	k.heavy.set(at, f.stalled >= m.material)
-	k.moving.set(at, f.sum >= m.material && f.stuckMost <= movingShare*f.sum)
+	k.moving.set(at, f.sum >= m.material && f.stalled <= movingShare*f.sum)
 }
 
 // dwell is for how long a queue that no longer moves counts as moving, in

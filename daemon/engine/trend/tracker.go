@@ -58,6 +58,13 @@ func (t *Tracker) ObserveSample(s *reading.Sample) (gap time.Duration) {
 	return t.host.observe(at, s, t.config.SampleInterval.Seconds())
 }
 
+// Host gives the host's growth and times to the limits as of a sample that was
+// observed, and the verdict of the last full reading: what is known between
+// two readings.
+func (t *Tracker) Host(s *reading.Sample) reading.Trend {
+	return t.host.trend(t.seconds(s.At), s, t.scratch)
+}
+
 // Observe takes a full reading and fills r.Trend and each owner's
 // GrowthPerMinute and Verdict. It returns how long the gap was that started
 // the owners' windows anew, 0 where there was none.
@@ -74,6 +81,7 @@ func (t *Tracker) Observe(r *reading.Reading) (gap time.Duration) {
 	if !r.Partial {
 		gap = t.pass(at, r.Level)
 		t.take(r, at)
+		t.serve(r, at)
 		t.judge(r, at)
 		t.forget(at)
 	} else if t.scans.late(at, t.interval()) {
@@ -125,6 +133,34 @@ func (t *Tracker) take(r *reading.Reading, at float64) {
 			k.restart()
 		}
 		k.observe(o, at, m, settled, t.scratch)
+	}
+}
+
+// serve notes which owners read, by the send queues of others on this host
+// that wait for them and move.
+func (t *Tracker) serve(r *reading.Reading, at float64) {
+	sent := make(map[string]float64)
+	for i := range r.Owners {
+		o := &r.Owners[i]
+		f := newFacts(o)
+		if !f.compared {
+			continue
+		}
+		for j := range o.Peers {
+			if p := &o.Peers[j]; p.Owner != "" && p.Owner != o.Key {
+				sent[p.Owner] += f.sentTo(float64(p.Bytes))
+			}
+		}
+	}
+	for i := range r.Owners {
+		o := &r.Owners[i]
+		k := t.owners[o.Key]
+		if k == nil || sent[o.Key] == 0 {
+			continue
+		}
+		if f := newFacts(o); sent[o.Key] >= servedShare*f.stuckUnread {
+			k.served, k.servedAt = true, at
+		}
 	}
 }
 

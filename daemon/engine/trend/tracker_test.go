@@ -48,7 +48,8 @@ func stuck(key string, bytes, young int64) reading.Owner {
 	stalled := bytes - young
 	return reading.Owner{Key: key, Name: key, Kind: reading.KindService, InvocationID: "1",
 		Sum: reading.Tally{Sockets: bytes / 100000, Bytes: bytes}, Receive: bytes, Unread: bytes,
-		Stalled: &stalled, Young: &young}
+		Stalled: &stalled, Young: &young,
+		StalledReceive: &reading.Tally{Sockets: stalled / 100000, Bytes: stalled}, StalledSend: &reading.Tally{}}
 }
 
 func TestHostGrowthAndETA(t *testing.T) {
@@ -76,6 +77,31 @@ func TestHostGrowthAndETA(t *testing.T) {
 	}
 	if *r.Trend.EtaMax <= *r.Trend.EtaPressure {
 		t.Errorf("time to max %s is not after pressure %s", *r.Trend.EtaMax, *r.Trend.EtaPressure)
+	}
+}
+
+// TestHostBetweenReadings checks that growth and times follow the samples, and
+// that the verdict stays until the next reading.
+func TestHostBetweenReadings(t *testing.T) {
+	f, bytes := newFeed(), int64(0)
+	full := leaking(f, &bytes, 6*time.Minute)
+	if full.Trend.Verdict == nil {
+		t.Fatal("no verdict for the host")
+	}
+	for range 60 {
+		f.used += 100
+		f.second()
+	}
+	s := f.sample()
+	got := f.Host(&s)
+	if got.GrowthPerMinute == nil || *got.GrowthPerMinute < 5000*4096 {
+		t.Errorf("growth %v, want about 6000 pages a minute", got.GrowthPerMinute)
+	}
+	if got.EtaMax == nil {
+		t.Error("no time to the limit")
+	}
+	if diff := cmp.Diff(full.Trend.Verdict, got.Verdict); diff != "" {
+		t.Errorf("verdict (-want +got):\n%s", diff)
 	}
 }
 
@@ -158,6 +184,33 @@ func TestLeakNeedsPatience(t *testing.T) {
 	f, bytes := newFeed(), int64(0)
 	wantVerdict(t, leaking(f, &bytes, 4*time.Minute), "")
 	wantVerdict(t, leaking(f, &bytes, 2*time.Minute), reading.Leak)
+}
+
+// TestServedIsNoLeak checks that receive queues which look the same at each
+// scan are no leak while somebody of this host keeps sending into them.
+func TestServedIsNoLeak(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stuck int64 // of the sender's bytes
+		want  reading.VerdictKind
+	}{
+		"sender moves": {0, ""},
+		"sender waits": {30 << 20, reading.Leak},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFeed()
+			var r *reading.Reading
+			for i := range 100 {
+				f.at = f.at.Add(5 * time.Second)
+				bytes := int64(i+1) << 20
+				sender := reading.Owner{Key: "b", Kind: reading.KindService, InvocationID: "1",
+					Sum: reading.Tally{Sockets: 30, Bytes: 30 << 20}, Send: 30 << 20, Stalled: &tc.stuck, Young: new(int64(0)),
+					StalledReceive: &reading.Tally{}, StalledSend: &reading.Tally{Sockets: 30, Bytes: tc.stuck},
+					Peers: []reading.Peer{{Owner: "a", Tally: reading.Tally{Sockets: 30, Bytes: 30 << 20}}}}
+				r, _ = f.scan(reading.Elevated, stuck("a", bytes, min(6<<20, bytes)), sender)
+			}
+			wantVerdict(t, r, tc.want)
+		})
+	}
 }
 
 func TestGapStartsAnew(t *testing.T) {
@@ -288,7 +341,7 @@ func TestUncomparedReadingHasNoVerdict(t *testing.T) {
 	for i := range 200 {
 		f.at = f.at.Add(5 * time.Second)
 		o := stuck("a", int64(i)<<20, 0)
-		o.Stalled, o.Young = nil, nil
+		o.Stalled, o.Young, o.StalledReceive, o.StalledSend = nil, nil, nil, nil
 		r, _ := f.scan(reading.Elevated, o)
 		wantVerdict(t, r, "")
 	}

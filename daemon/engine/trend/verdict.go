@@ -32,6 +32,8 @@ const (
 	doubtScans   = 16
 	stillShare   = 0.50 // least stalled share of a leak that does not grow
 	stillPool    = 0.20 // and its least share of the pool
+	servedShare  = 0.20 // of the unread bytes, that move towards the owner on this host
+	servedLast   = 60.0 // and for how long that keeps it from being called a leak
 	closedShare  = 0.50 // of the sockets or bytes, closed by the peer
 	waitingLeast = 256  // sockets in CLOSE_WAIT that are a leak without bytes
 
@@ -51,22 +53,27 @@ const (
 
 // judge gives the owner's verdict on its own, nil when in doubt.
 func (k *track) judge(o *reading.Owner, at float64, m measure) *reading.Verdict {
-	f := newFacts(o, m)
+	f := newFacts(o)
 	if !f.compared || o.Kind == reading.KindUnresolved {
 		return nil
 	}
-	if f.sum >= m.material && f.unsentLeast >= unsentShare*f.stalled {
+	if f.sum >= m.material && f.isUnsent() {
 		if v := k.slowPeer(o, &f, at); v != nil {
 			return v
 		}
 	}
-	if o.Kind != reading.KindKernel {
+	if o.Kind != reading.KindKernel && !k.reads(at) {
 		if v := k.leak(o, &f, at, m); v != nil {
 			return v
 		}
 	}
 	return k.load(&f, at, m)
 }
+
+// reads reports whether somebody on this host was seen to send to the owner
+// lately. A receive queue that is always full is refilled by as much as is
+// read and can have the same size at each scan; the sender's does not.
+func (k *track) reads(at float64) bool { return k.served && at-k.servedAt < servedLast }
 
 // leak looks for memory that comes and never goes.
 func (k *track) leak(o *reading.Owner, f *facts, at float64, m measure) *reading.Verdict {
@@ -114,10 +121,10 @@ func (k *track) hoards(f *facts, at float64, m measure) bool {
 // abandons reports whether closed connections with unsent data pile up, to
 // many peers (to one, it is that peer that does not read).
 func (k *track) abandons(o *reading.Owner, f *facts, at float64, m measure) bool {
-	if len(o.Peers) == 0 || f.stuckTo(float64(o.Peers[0].Bytes)) >= topShare*f.unsentLeast {
+	if len(o.Peers) == 0 || f.stuckTo(float64(o.Peers[0].Bytes)) >= topShare*f.stuckUnsent {
 		return false
 	}
-	return f.orphan >= closedShare*f.sum && f.unsentLeast >= unsentShare*f.stalled &&
+	return f.orphan >= closedShare*f.sum && f.isUnsent() &&
 		k.loose.steady(at, patience, leakRises) && k.loose.kept() >= keptShare &&
 		k.loose.grown() >= max(m.material, 0.3*f.stalled)
 }
@@ -153,19 +160,19 @@ func (k *track) closingPiles(f *facts, at float64) bool {
 
 // slowPeer looks for send queues that stand still, and at whom they wait for.
 func (k *track) slowPeer(o *reading.Owner, f *facts, at float64) *reading.Verdict {
-	if f.stalled < peerShare*f.sum || f.unsentLeast == 0 || len(o.Peers) == 0 {
+	if f.stalled < peerShare*f.sum || f.stuckUnsent == 0 || len(o.Peers) == 0 {
 		return nil
 	}
 	if k.heavy.seconds(at) < patiencePeer || k.loose.age(at) < patiencePeer {
 		return nil
 	}
 	top := &o.Peers[0]
-	if f.stuckTo(float64(top.Bytes)) < topShare*f.unsentLeast {
+	if f.stuckTo(float64(top.Bytes)) < topShare*f.stuckUnsent {
 		return nil
 	}
 	v := verdict(reading.SlowPeer,
-		fmt.Sprintf("send queues of at least %s (%s of its memory) stand still; none was sent for %s",
-			size(f.unsentLeast), percent(f.unsentLeast, f.sum), period(min(k.heavy.seconds(at), k.loose.age(at)))),
+		fmt.Sprintf("send queues of %s on %s (%s of its memory) stand still; nothing was sent for %s",
+			size(f.stuckUnsent), sockets(f.unsentSockets), percent(f.stuckUnsent, f.sum), period(min(k.heavy.seconds(at), k.loose.age(at)))),
 		fmt.Sprintf("%s of its %s unsent wait for %s on %s",
 			size(float64(top.Bytes)), size(f.send), peerName(top), sockets(float64(top.Sockets))))
 	v.Culprit = top.Owner
@@ -179,14 +186,14 @@ func (k *track) slowPeer(o *reading.Owner, f *facts, at float64) *reading.Verdic
 // queues stand still is a leak, whether it grows or not; one whose send queues
 // stand still too waits for somebody itself.
 func (k *track) judgeAccused(o *reading.Owner, at float64, m measure, victims int) *reading.Verdict {
-	f := newFacts(o, m)
+	f := newFacts(o)
 	if !f.compared || o.Kind == reading.KindUnresolved || o.Kind == reading.KindKernel || f.stalled < m.material {
 		return nil
 	}
-	if f.unsentLeast >= max(proxyShare*f.stalled, 64<<10) {
+	if f.stuckUnsent >= max(proxyShare*f.stuck(), 64<<10) {
 		return k.slowPeer(o, &f, at)
 	}
-	if f.stalled < stillShare*f.sum || !f.isUnread() ||
+	if f.stalled < stillShare*f.sum || !f.isUnread() || k.reads(at) ||
 		k.heavy.seconds(at) < patiencePeer || k.loose.age(at) < patiencePeer {
 		return nil
 	}
@@ -198,12 +205,12 @@ func (k *track) isSlow() bool { return k.verdict != nil && k.verdict.Kind == rea
 
 // load looks for growth, or fullness, of memory that moves.
 func (k *track) load(f *facts, at float64, m measure) *reading.Verdict {
-	if f.sum < m.material || f.stuckMost > movingShare*f.sum || f.hidden > 0.05*f.sum ||
+	if f.sum < m.material || f.stalled > movingShare*f.sum || f.hidden > 0.05*f.sum ||
 		f.waiting > loadWaiting*f.sockets || k.moving.seconds(at) < loadLeast {
 		return nil
 	}
 	// A leak that load still hides: what stands still, grows.
-	if hidden := min(k.loose.grown(), f.stuckMost); k.loose.rises >= leakRises && hidden >= max(m.material/4, 0.05*f.sum) {
+	if hidden := min(k.loose.grown(), f.stalled); k.loose.rises >= leakRises && hidden >= max(m.material/4, 0.05*f.sum) {
 		return nil
 	}
 	rise, stuck, seconds := k.rise(f.sum)
@@ -218,7 +225,7 @@ func (k *track) load(f *facts, at float64, m measure) *reading.Verdict {
 	}
 	return verdict(reading.Load, why,
 		fmt.Sprintf("its queues move: %s of its memory stood still for less than %s",
-			percent(f.sum-f.stuckMost, f.sum), period(reading.StalledAfter.Seconds())),
+			percent(f.sum-f.stalled, f.sum), period(reading.StalledAfter.Seconds())),
 		k.aboutSockets(f))
 }
 

@@ -13,8 +13,8 @@ import (
 // The reasons, in words. Each has its numbers, so that it can be argued with.
 
 func (k *track) aboutUnread(f *facts, at float64) string {
-	s := fmt.Sprintf("receive queues of at least %s (%s of its memory, %s in all) stand still",
-		size(f.unreadLeast), percent(f.unreadLeast, f.sum), sockets(f.sockets))
+	s := fmt.Sprintf("receive queues of %s on %s (%s of its memory) stand still",
+		size(f.stuckUnread), sockets(f.unreadSockets), percent(f.stuckUnread, f.sum))
 	if grown := k.loose.grown(); grown >= 0.05*f.stalled {
 		return fmt.Sprintf("%s and only grew for %s, by %s", s, period(k.loose.age(at)), size(grown))
 	}

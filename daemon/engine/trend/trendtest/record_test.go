@@ -115,3 +115,20 @@ func TestDecodeErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestCut(t *testing.T) {
+	whole := &trendtest.Recording{Header: trendtest.Header{Name: "host", PageSize: 4096, Mem: [3]int64{1, 2, 3}, ReserveMax: 4}}
+	o := trendtest.FromReading(new(full()), 0, nil)
+	s := sample()
+	whole.Observations = append(whole.Observations, o, trendtest.FromSample(&s, time.Second))
+	got := whole.Cut(trendtest.Header{Name: "one"}, func(key string) bool { return key == "system/a.service" })
+	if got.Name != "one" || got.PageSize != 4096 || got.Mem != whole.Mem || got.ReserveMax != 4 {
+		t.Errorf("header %+v", got.Header)
+	}
+	if len(got.Observations) != 1 || len(got.Observations[0].Owners) != 1 || got.Observations[0].Used != 2 {
+		t.Errorf("observations %+v, want one of one owner and 2 pages", got.Observations)
+	}
+	if len(whole.Observations[0].Owners) != 2 {
+		t.Error("the whole recording was changed")
+	}
+}

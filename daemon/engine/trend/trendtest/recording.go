@@ -244,6 +244,32 @@ func fromTally(t *reading.Tally) *[2]int64 {
 	return &[2]int64{t.Sockets, t.Bytes}
 }
 
+// Cut makes a recording of some owners out of one of the whole host. It keeps
+// the full readings only, and takes the sum over the owners for the host's
+// use: it is the recording of a host on which nothing else ran.
+func (r *Recording) Cut(h Header, keep func(key string) bool) *Recording {
+	h.Version, h.PageSize, h.Mem, h.ReserveMax = Version, r.PageSize, r.Mem, r.ReserveMax
+	h.About += "; cut out of a recording of the whole host: it has this scene's owners only, " +
+		"the host's use is their sum, and there are no samples between the readings"
+	out := &Recording{Header: h}
+	for _, o := range r.Observations {
+		if o.Level == "" {
+			continue
+		}
+		var sum int64
+		var owners []Owner
+		for i := range o.Owners {
+			if keep(o.Owners[i].Key) {
+				owners = append(owners, o.Owners[i])
+				sum += o.Owners[i].Bytes
+			}
+		}
+		o.Owners, o.Used = owners, reading.Pages(sum/int64(r.PageSize))
+		out.Observations = append(out.Observations, o)
+	}
+	return out
+}
+
 // Encode writes the recording as lines of JSON.
 func (r *Recording) Encode(w io.Writer) error {
 	out := json.NewEncoder(w)
