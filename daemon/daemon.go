@@ -146,6 +146,7 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 	if err := d.turn(time.Now()); err != nil {
 		return err // nothing can be read: say so at start, not later
 	}
+	d.scanIfDue(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -155,8 +156,7 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 				d.log.Error("take sample", "err", err)
 			}
 			d.scanIfDue(time.Now())
-			d.refreshIfDue() // not before: a scan would find the reader busy
-		case <-d.reader.idle:
+			d.refreshIfDue()
 		case <-d.kernelLog():
 			d.nextScan = time.Time{}
 		case reply := <-d.asked:
@@ -224,6 +224,9 @@ func (d *Daemon) turn(now time.Time) error {
 // refreshIfDue learns of new namespaces between two scans.
 func (d *Daemon) refreshIfDue() {
 	const refreshTurns = 5
+	if d.busy {
+		return // a scan does so, too
+	}
 	if d.turns%refreshTurns == 0 || d.now.Level.Level > reading.Calm {
 		d.reader.refresh()
 	}
@@ -249,9 +252,7 @@ func (d *Daemon) scanIfDue(now time.Time) {
 		Thorough: len(d.waiting) > 0 || d.now.Level.Level > reading.Calm || d.now.Reading == nil,
 		Budget:   max(time.Duration(d.cfg.CPU*float64(interval)), minBudget),
 	}
-	if !d.reader.scan(o) {
-		return // it is refreshing or listing: its end tries again
-	}
+	d.reader.scan(o)
 	d.busy = true
 	d.scanning, d.waiting = d.waiting, nil
 	d.nextScan = now.Add(interval)

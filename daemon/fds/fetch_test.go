@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
-	"golang.org/x/sys/unix"
 )
 
 func openPidfd(t *testing.T, pid int) int {

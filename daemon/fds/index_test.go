@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 )
@@ -128,21 +129,21 @@ func TestRecordAndChanged(t *testing.T) {
 	}
 	// The real one: st_size of /proc/PID/fd is the number of descriptors on
 	// Linux 6.2 and later (proc_fd_getattr), 0 before it.
-	if real, err := Open(procfs.New("/proc")); err != nil {
-		t.Error(err)
-	} else {
-		defer real.Close()
-		if err := real.Refresh(); err != nil {
-			t.Fatal(err)
-		}
-		own := real.Proc(real.byPID[int32(os.Getpid())])
-		if !own.Own || own.Netns == 0 {
-			t.Errorf("this process in the index: %+v", own)
-		}
-		own.Count = math.MaxInt64
-		if !real.Changed(own) {
-			t.Error("another number of descriptors is no change")
-		}
+	host, err := Open(procfs.New("/proc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	if err := host.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	own := host.Proc(host.byPID[int32(os.Getpid())])
+	if !own.Own || own.Netns == 0 {
+		t.Errorf("this process in the index: %+v", own)
+	}
+	own.Count = math.MaxInt64
+	if !host.Changed(own) {
+		t.Error("another number of descriptors is no change")
 	}
 	if x.Changed(&Process{PID: 4242}) {
 		t.Error("a process that is gone changed")

@@ -1,6 +1,7 @@
 package fds
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -160,8 +161,10 @@ func (w *walker) entries(dirfd int, pid int32, b []byte, f *Found) error {
 		}
 		name := b[direntName:size]
 		b = b[size:]
+		// The name ends at its NUL; what pads the entry after it is left over
+		// from earlier calls.
 		n, ok := decimal(name)
-		if !ok || name[len(name)-1] != 0 {
+		if !ok || bytes.IndexByte(name, 0) < 0 {
 			continue // . and ..
 		}
 		f.Count++

@@ -14,9 +14,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
@@ -222,8 +223,10 @@ func FuzzEntries(f *testing.F) {
 }
 
 func FuzzLinkInode(f *testing.F) {
-	for _, s := range []string{"socket:[123]", "socket:[]", "socket:[0]", "socket:[4294967295]", "socket:[4294967296]",
-		"socket:[12\x003]", "socket:[ 1]", "socket:[1", "net:[5]", "/x/socket:[1]", "socket:[+1]"} {
+	for _, s := range []string{
+		"socket:[123]", "socket:[]", "socket:[0]", "socket:[4294967295]", "socket:[4294967296]",
+		"socket:[12\x003]", "socket:[ 1]", "socket:[1", "net:[5]", "/x/socket:[1]", "socket:[+1]",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -249,6 +252,24 @@ func TestLinkInode(t *testing.T) {
 		inode, ok := linkInode([]byte(link), "socket:[")
 		if ok != (want >= 0) || ok && int64(inode) != want {
 			t.Errorf("%q: %d, %v; want %d", link, inode, ok, want)
+		}
+	}
+}
+
+// The kernel pads directory entries to 8 bytes and does not clear the padding
+// (filldir64 in fs/readdir.c): in a buffer that is used again it holds what was
+// there before. An entry must not be lost for that, as it once was here.
+func TestEntriesWithDirtyPadding(t *testing.T) {
+	for _, n := range []int{1, 12, 123, 1234, 12345, 123456} {
+		b := dirent(fmt.Sprint(n))
+		end := direntName + bytes.IndexByte(b[direntName:], 0)
+		for i := end + 1; i < len(b); i++ {
+			b[i] = 0xaa
+		}
+		w := walker{root: t.TempDir(), want: Wanted{Holds: func(uint32) bool { return false }}}
+		var f Found
+		if err := w.entries(-1, 1, b, &f); err != nil || f.Count != 1 {
+			t.Errorf("%d: %d entries, %v; want 1", n, f.Count, err)
 		}
 	}
 }

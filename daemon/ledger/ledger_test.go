@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -146,9 +147,7 @@ func TestBalance(t *testing.T) {
 			tt.change(&in)
 			l := Balance(in)
 			want := want{"inuse host": ok, "orphan host": ok, "alloc host": ok, "memory host": ok}
-			for k, v := range tt.want {
-				want[k] = v
-			}
+			maps.Copy(want, tt.want)
 			if diff := cmp.Diff(want, statuses(l)); diff != "" {
 				t.Errorf("checks (-want +got):\n%s", diff)
 			}

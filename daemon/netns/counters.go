@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -38,7 +39,7 @@ func (t *Table) MPTCP(n *Namespace) (count *int64, err error) {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		p, err := f.Read()
 		count = p.MPTCPSockets()
 		return err
@@ -68,7 +69,6 @@ func (t *Table) readInuse(n *Namespace) (int64, error) {
 // is one, since that needs no setns.
 func (t *Table) openFiles(n *Namespace) error {
 	if n.Home {
-		t.learnCookie(n)
 		return n.files.open(t.fs.Root() + "/thread-self/net/")
 	}
 	if n.pid != 0 {
@@ -76,23 +76,22 @@ func (t *Table) openFiles(n *Namespace) error {
 		err := n.files.open(dir + "net/")
 		// The process may have moved or ended meanwhile, and its pid be another's.
 		if link, lerr := os.Readlink(dir + "ns/net"); err == nil && lerr == nil && link == n.link() {
-			t.learnCookie(n)
 			return nil
 		}
 		n.files.close()
 	}
-	return t.Do(n, func() error {
-		n.ID.Cookie = readCookie()
-		return n.files.open(t.fs.Root() + "/thread-self/net/")
-	})
+	return t.Do(n, func() error { return n.files.open(t.fs.Root() + "/thread-self/net/") })
 }
 
 // learnCookie asks for the namespace's cookie once; without the right to enter
-// it, it stays unknown.
+// it, it stays unknown. Only the goroutine that scans may call it, since that
+// reads ID without the mutex.
 func (t *Table) learnCookie(n *Namespace) {
-	if n.ID.Cookie == 0 {
-		_ = t.Do(n, func() error { n.ID.Cookie = readCookie(); return nil })
+	if n.asked {
+		return
 	}
+	err := t.Do(n, func() error { n.ID.Cookie = readCookie(); return nil })
+	n.asked = err == nil || errors.Is(err, unix.EPERM)
 }
 
 // readCookie asks for the calling thread's namespace (SO_NETNS_COOKIE, Linux

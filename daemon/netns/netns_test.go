@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -173,6 +174,35 @@ func TestDoReturnsHome(t *testing.T) {
 	}
 }
 
+// TestMPTCP: the only place with a count of MPTCP sockets.
+func TestMPTCP(t *testing.T) {
+	table := openReal(t)
+	ns := scene.NewNetns(t)
+	child := scene.StartT(t, scene.ChildOptions{Netns: ns})
+	built, err := child.Build(t.Context(), scene.Spec{Kind: scene.Idle, Pairs: 3, MPTCP: true})
+	if errors.Is(err, scene.ErrUnavailable) {
+		require.Missing(t, "MPTCP", "its count is not tried")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := int64(0)
+	for _, s := range built.Sockets {
+		if s.MPTCP {
+			want++
+		}
+	}
+	refresh(t, table)
+	n := table.by(ns.Inode)
+	if got, err := table.MPTCP(n); err != nil || got == nil || *got != want {
+		t.Errorf("%v MPTCP sockets, error %v; want %d", got, err, want)
+	}
+	// Subflows are in inuse, the MPTCP sockets themselves are not.
+	if got, err := table.Inuse(n); err != nil || got != want {
+		t.Errorf("%d in use, error %v; want the %d subflows", got, err, want)
+	}
+}
+
 func TestDoCannotEnter(t *testing.T) {
 	require.Root(t)
 	e, err := NewEnterer()
@@ -194,19 +224,24 @@ func TestDoCannotEnter(t *testing.T) {
 // TestSampleBesideScan: the loop samples while the reader scans.
 func TestSampleBesideScan(t *testing.T) {
 	table := openReal(t)
-	ns := scene.NewNetns(t)
 	refresh(t, table)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range 200 {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		for ctx.Err() == nil {
 			table.Sample(8)
 			table.Totals()
 		}
-	}()
+	})
 	for range 20 {
+		ns := scene.NewNetns(t) // so that cookies are learned all the time
 		refresh(t, table)
 		for _, n := range table.All() {
+			if n.ID.Cookie != 0 && n.ID.Inode == ns.Inode && n.ID.Cookie != ns.Cookie {
+				t.Errorf("namespace %+v, want %+v", n.ID, ns.NetnsID)
+			}
 			if _, err := table.Inuse(n); err != nil && n.ID.Inode == ns.Inode {
 				t.Error(err)
 			}
@@ -215,5 +250,4 @@ func TestSampleBesideScan(t *testing.T) {
 			}
 		}
 	}
-	<-done
 }

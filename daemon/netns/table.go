@@ -29,6 +29,7 @@ type Namespace struct {
 	mount   string // a bind mount of it, "" where there is none
 	keeper  keeper // a process with a descriptor of it
 	touched uint32
+	asked   bool // for ID.Cookie
 
 	files   files
 	last    procfs.TCPExt
@@ -158,6 +159,9 @@ func (t *Table) Refresh(members func(yield func(Member) bool)) error {
 	if t.order == nil {
 		t.sort()
 	}
+	for _, n := range t.order {
+		t.learnCookie(n)
+	}
 	return errors.Join(errs...)
 }
 
@@ -210,6 +214,7 @@ func (t *Table) Keep(inode uint32, pid, fd int32) bool {
 		t.sort()
 	}
 	n.keeper = keeper{pid, fd}
+	t.learnCookie(n)
 	return !ok
 }
 

@@ -320,8 +320,9 @@ func (a *attribution) hold(e *entry, primary ProcRef) {
 	o := &a.accs[e.owner]
 	for _, s := range a.t.shared[e.key] {
 		a.procs[s.proc-1].holds = true
-		if a.in.Procs[s.proc-1].Owner != e.owner {
-			o.Shared = true
+		if p := &a.in.Procs[s.proc-1]; p.Owner != e.owner {
+			// PID 1 keeps the socket of a socket unit: that is no second user.
+			o.Shared = o.Shared || p.PID != 1
 			if !slices.Contains(o.foreign, s.proc) {
 				o.foreign = append(o.foreign, s.proc)
 			}

@@ -52,7 +52,7 @@ func openWith(t *testing.T, cfg scan.Config) *scan.Scanner {
 }
 
 // read scans as for a person who waits, and holds the ledger to what is true
-// of every reading.
+// of every reading: it balances, and no check says mismatch.
 func read(t *testing.T, s *scan.Scanner) *reading.Reading {
 	t.Helper()
 	return readWith(t, s, scan.Options{Thorough: true})
@@ -64,7 +64,12 @@ func readWith(t *testing.T, s *scan.Scanner, o scan.Options) *reading.Reading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkLedger(t, r)
+	checkSums(t, r)
+	for _, c := range r.Ledger.Checks {
+		if c.Status == reading.CheckMismatch && !foreignOrphans(t, s, c) {
+			t.Errorf("check %+v", c)
+		}
+	}
 	return r
 }
 
@@ -105,18 +110,27 @@ type made struct {
 	b *scene.Built
 }
 
-// checkLedger: owners and classes sum up to what was seen, and no check says
-// mismatch.
-func checkLedger(t *testing.T, r *reading.Reading) {
+// foreignOrphans: other work on this machine has orphans in a namespace that
+// nobody can reach, as TestNamespaceKeptBy has. That is a true mismatch, and
+// not this test's: the next scans miss as many.
+func foreignOrphans(t *testing.T, s *scan.Scanner, c reading.Check) bool {
 	t.Helper()
-	checkSums(t, r)
-	for _, c := range r.Ledger.Checks {
-		if c.Status == reading.CheckMismatch {
-			t.Errorf("check %+v", c)
+	missing := c.After - c.Seen
+	if c.Name != "orphan" || missing <= 0 {
+		return false
+	}
+	for range 2 {
+		r, err := s.Scan(t.Context(), scan.Options{})
+		do(t, "scan", err)
+		if c := check(t, r, "orphan"); max(c.Before, c.After)-c.Seen < missing {
+			return false
 		}
 	}
+	t.Logf("%d orphans of other work are out of sight", missing)
+	return true
 }
 
+// checkSums: owners, classes and evidence sum up to what was seen.
 func checkSums(t *testing.T, r *reading.Reading) {
 	t.Helper()
 	var owners, classes, evidence int64

@@ -151,7 +151,12 @@ func TestNamespaceKeptBy(t *testing.T) {
 	const key = "system/gone.service"
 	warm := open(t)
 
-	r, sum := steady(t, warm, func() reading.Tally { sum, _ := held(t, f.near); return sum })
+	var unread reading.Tally
+	r, sum := steady(t, warm, func() reading.Tally {
+		unread, _ = held(t, f.away)
+		sum, _ := held(t, f.near)
+		return sum
+	})
 	w := want{kind: reading.KindService, unit: "gone.service", evidence: heldByFD}
 	w.classes[reading.Owned] = sum
 	o := checkOwner(t, r, key, w)
@@ -159,6 +164,12 @@ func TestNamespaceKeptBy(t *testing.T) {
 		t.Errorf("namespaces are %+v, want %+v", o.Netns, f.near.NetnsID)
 	}
 	checkPeer(t, o, processKey(t, f.acceptor.pid()), sum.Sockets)
+	// The receive side, beside its listener.
+	w = want{kind: reading.KindProcess, evidence: heldByFD}
+	w.classes[reading.Owned] = unread
+	if o := checkOwner(t, r, processKey(t, f.acceptor.pid()), w); o.Unread != o.Receive || o.Unread == 0 {
+		t.Errorf("%d bytes unread of %d received", o.Unread, o.Receive)
+	}
 
 	// Only the mount at f.near.Path is left, and orphans.
 	f.dialer.kill()
@@ -196,6 +207,13 @@ func TestNamespaceKeptBy(t *testing.T) {
 	do(t, "unmount", f.near.Remove())
 	ns = &scene.Netns{NetnsID: f.near.NetnsID, Path: procPath(sleep.Process.Pid, "fd/3")}
 	orphans(open(t), reading.CgroupID)
+	eventually(t, "the warm scanner's sight of a descriptor", func() bool {
+		r, err := warm.Scan(t.Context(), scan.Options{}) // it paces its searches
+		do(t, "scan", err)
+		checkSums(t, r)
+		_, found := lookOwner(r, key)
+		return found
+	})
 	for range 3 {
 		// Between the mount and the descriptor the namespace was out of sight for
 		// the warm scanner, too: who owned what is forgotten.

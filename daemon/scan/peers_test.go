@@ -54,15 +54,3 @@ func TestUnreadAcross(t *testing.T) {
 		t.Errorf("the writer has %d bytes unread, %d to send, peers %+v", o.Unread, o.Send, o.Peers)
 	}
 }
-
-// A peer that is the accept queue of a listener is the listener's owner.
-func TestSlowPeerThatNeverAccepts(t *testing.T) {
-	s := open(t)
-	unit := newUnits(t, "never-accepts.service")[0]
-	dialer, acceptor := start(t), inUnit(t, unit)
-	d, _ := across(t, dialer, acceptor, scene.Spec{Kind: scene.Unaccepted, Pairs: 5, Bytes: 9000})
-	o := checkOwner(t, read(t, s), processKey(t, dialer.PID()), wantProcess(d))
-	if len(o.Peers) != 0 {
-		t.Errorf("nothing is queued, but peers are %+v", o.Peers)
-	}
-}

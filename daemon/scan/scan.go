@@ -33,7 +33,13 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	}
 
 	s.table.BeginScan(uint32(start.Sub(s.started) / time.Second))
+	var first *early
+	if s.lastFull.IsZero() && s.cfg.Workers > 1 {
+		first = s.readEarly(ctx)
+		defer first.stop()
+	}
 	w, err := s.sweep(ctx)
+	first.wait()
 	if err != nil {
 		return nil, fmt.Errorf("scan sockets: %w", err)
 	}
@@ -50,9 +56,10 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	}
 
 	others := s.wantHidden(w, after, seen)
-	q := s.searchHolders(ctx, o, others, time.Since(start))
+	lost := orphans != nil && orphans.Before == orphans.After && orphans.Seen < orphans.After
+	q := s.searchHolders(ctx, o, others, lost, time.Since(start), first)
 	if q.spaces && s.sweepFound(ctx, w) {
-		again := s.searchHolders(ctx, o, false, 0)
+		again := s.searchHolders(ctx, o, false, false, 0, nil)
 		q.late = q.late || again.late
 	}
 	unreadable, _ := s.blindSpots()
@@ -71,6 +78,7 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 			return nil, fmt.Errorf("scan sockets: %w", err)
 		}
 	}
+	s.compact()
 	s.sources.refreshAll(ctx)
 	s.last = owner.Attribute(s.table, s.book, owner.Inputs{
 		Procs: s.procs(), Queues: w.queues, Ends: w.ends.Pair(s.finder(ctx)),
@@ -81,7 +89,6 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	})
 	s.index.Settled()
 	s.finders.close()
-	s.compact()
 
 	r.Sample = s.complete(end)
 	r.Owners = s.last.Owners

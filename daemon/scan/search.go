@@ -43,6 +43,7 @@ type search struct {
 	// complete: every process was read to its end.
 	complete   bool
 	late       bool // the budget ran out
+	early      bool // processes were read before the sockets were dumped
 	fresh      []freshHolder
 	candidates []candidate // for hidden sockets
 }
@@ -62,21 +63,26 @@ type candidate struct {
 
 // searchHolders keeps the index up to date at the least cost: holders that
 // changed are read again, everything only as long as a socket that matters has
-// no holder. Others asks for candidates for hidden sockets: every process.
-func (s *Scanner) searchHolders(ctx context.Context, o Options, others bool, elapsed time.Duration) *search {
+// no holder. Others asks for candidates for hidden sockets: every process. Lost
+// says that some namespace is out of sight: a process may have a descriptor of
+// it. First is what was read early in a first scan, nil otherwise.
+func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost bool, elapsed time.Duration, first *early) *search {
 	q := &search{s: s, o: o}
 	if o.Budget > 0 {
 		q.deadline = time.Now().Add(o.Budget)
 	}
 	changed := s.changedHolders()
-	if o.Thorough && time.Since(s.lastFull) > rereadShare*s.fullTook {
+	again := time.Since(s.lastFull) > rereadShare*s.fullTook
+	if o.Thorough && again {
 		s.table.SearchAgain()
 	}
 	matter, wanted := s.table.Wants()
 	s.credit += elapsed / rereadShare
 	all := o.Thorough && wanted > 0
 	switch {
-	case s.lastFull.IsZero() || others:
+	case first != nil && !others:
+		q.takeEarly(ctx, first)
+	case s.lastFull.IsZero() || others || lost && again:
 		q.begin()
 		q.walk(ctx, s.index.Order(), fds.Wanted{Others: others}, func() bool { return true })
 	case all || matter > 0 || len(changed) > 0:
@@ -165,14 +171,18 @@ func (q *search) end(ctx context.Context) {
 	q.complete = q.found != nil && ctx.Err() == nil && q.reads >= q.s.index.Living()-1 // all but ourselves
 	if q.complete {
 		q.s.lastFull, q.s.fullTook = q.began, time.Since(q.began)
-		q.found.GaveUp()
+		if !q.early {
+			q.found.GaveUp()
+		}
 	}
 }
 
 // take records what one process holds.
 func (q *search) take(f fds.Found) {
 	s := q.s
-	q.reads++
+	if s.index.Proc(f.Proc).Read != q.number {
+		q.reads++ // not one that was read before in this search
+	}
 	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {

@@ -7,9 +7,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // msg builds a netlink message; attr an attribute, padded.
@@ -63,8 +64,10 @@ func wantSocket() reading.Socket {
 		State: reading.Established, Cookie: 0x22_0000_0011, Inode: 4242, UID: 1000,
 		Local: netip.MustParseAddrPort("127.0.0.1:443"), Remote: netip.MustParseAddrPort("127.0.0.2:50000"),
 		Interface: 3, Timer: 1, Retrans: 2, TimerExpires: 250, Rqueue: 7, Wqueue: 8,
-		Mem: reading.SkMem{RmemAlloc: 1, Rcvbuf: 2, WmemAlloc: 3, Sndbuf: 4, FwdAlloc: -1,
-			WmemQueued: 6, Optmem: 7, Backlog: 8, Drops: 9},
+		Mem: reading.SkMem{
+			RmemAlloc: 1, Rcvbuf: 2, WmemAlloc: 3, Sndbuf: 4, FwdAlloc: -1,
+			WmemQueued: 6, Optmem: 7, Backlog: 8, Drops: 9,
+		},
 	}
 }
 
@@ -82,8 +85,10 @@ func TestParseSocket(t *testing.T) {
 		{name: "cgroup first", attrs: [][]byte{cgroup, mem9}, want: func(s *reading.Socket) { s.CgroupID = 1<<32 | 5 }},
 		{name: "unknown attributes", attrs: [][]byte{attr(200, []byte("x")), mem9, attr(0x3fff, nil)}},
 		{name: "nested flag", attrs: [][]byte{attr(unix.NLA_F_NESTED|netlink.INET_DIAG_SKMEMINFO, mem9[4:])}},
-		{name: "8 values of memory", attrs: [][]byte{attr(netlink.INET_DIAG_SKMEMINFO, mem9[4:36])},
-			want: func(s *reading.Socket) { s.Mem.Drops = 0 }},
+		{
+			name: "8 values of memory", attrs: [][]byte{attr(netlink.INET_DIAG_SKMEMINFO, mem9[4:36])},
+			want: func(s *reading.Socket) { s.Mem.Drops = 0 },
+		},
 		{name: "more values than known", attrs: [][]byte{attr(netlink.INET_DIAG_SKMEMINFO, append(mem9[4:40:40], words(10, 11)...))}},
 		{name: "7 values of memory", attrs: [][]byte{attr(netlink.INET_DIAG_SKMEMINFO, mem9[4:32])}, failure: true},
 		{name: "no memory", failure: true},
@@ -94,15 +99,19 @@ func TestParseSocket(t *testing.T) {
 		{name: "attribute too long", attrs: [][]byte{mem9, words(9)}, failure: true},
 		{name: "half an attribute", attrs: [][]byte{mem9, {4, 0}}, failure: true},
 		{name: "another family", attrs: [][]byte{mem9}, change: func(b []byte) { b[0] = unix.AF_UNIX }, failure: true},
-		{name: "mini socket", change: func(b []byte) { b[1], b[2] = uint8(reading.FinWait2), 3 },
+		{
+			name: "mini socket", change: func(b []byte) { b[1], b[2] = uint8(reading.FinWait2), 3 },
 			want: func(s *reading.Socket) {
 				s.State, s.Timer, s.Mem = reading.TimeWait, 3, reading.SkMem{}
-			}},
-		{name: "bound only", attrs: [][]byte{mem9},
+			},
+		},
+		{
+			name: "bound only", attrs: [][]byte{mem9},
 			change: func(b []byte) { b[1] = uint8(reading.Close); clear(b[6:8]); clear(b[24:28]) },
 			want: func(s *reading.Socket) {
 				s.State, s.Remote = reading.BoundInactive, netip.MustParseAddrPort("0.0.0.0:0")
-			}},
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -228,9 +237,15 @@ func TestTCPInfo(t *testing.T) {
 		size                      int
 		ok, acked, received, rate bool
 	}{
-		{248, true, true, true, true}, {168, true, true, true, true}, {167, true, true, true, false},
-		{136, true, true, true, false}, {135, true, true, false, false}, {127, true, false, false, false},
-		{104, true, false, false, false}, {103, false, false, false, false}, {0, false, false, false, false},
+		{248, true, true, true, true},
+		{168, true, true, true, true},
+		{167, true, true, true, false},
+		{136, true, true, true, false},
+		{135, true, true, false, false},
+		{127, true, false, false, false},
+		{104, true, false, false, false},
+		{103, false, false, false, false},
+		{0, false, false, false, false},
 	} {
 		i, err := parseTCPInfo(full[:tt.size])
 		if (err == nil) != tt.ok {

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // some gives a few messages of each recording: its first, its last and one of
 // each state.
-func some(f *testing.F) (out [][]byte) {
+func some(f testing.TB) (out [][]byte) {
 	f.Helper()
 	for _, name := range recordings {
 		messages := load(f, name).messages(f)

@@ -3,8 +3,9 @@ package sockdiag
 import (
 	"testing"
 
-	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"go.uber.org/goleak"
+
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
 )
 
 func TestMain(m *testing.M) {

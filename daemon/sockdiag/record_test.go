@@ -3,6 +3,7 @@ package sockdiag
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -10,10 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
-	"golang.org/x/sys/unix"
 )
 
 // With -record the dumps in testdata are taken anew from the running kernel
@@ -144,13 +146,30 @@ func TestRecord(t *testing.T) {
 	mptcp := &request{family: unix.AF_INET, protocol: ipprotoMPTCP, ext: extSkMem, states: sweepStates}
 	conn.record(t, "tcp", tcpdiagGetsock, &legacyRequest{ext: extSkMem, states: sweepStates}).write(t)
 	conn.record(t, "mptcp", sockDiagByFam, mptcp).write(t)
+	writeCorpus(t, "FuzzRows", some(t))
+}
+
+// writeCorpus writes the seeds in the form that go test -fuzz reads and adds to.
+func writeCorpus(t *testing.T, target string, seeds [][]byte) {
+	t.Helper()
+	dir := filepath.Join("testdata", "fuzz", target)
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range seeds {
+		text := fmt.Sprintf("go test fuzz v1\n[]byte(%q)\n", b)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("recorded-%02d", i)), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // record keeps every datagram of a dump.
 func (c *Conn) record(t *testing.T, name string, kind int, data interface {
 	Len() int
 	Serialize() []byte
-}) recording {
+},
+) recording {
 	t.Helper()
 	seq, err := c.send(kind, unix.NLM_F_DUMP, data)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 var recordings = []string{"tcp", "mptcp"}
@@ -90,7 +91,7 @@ func TestReplayTruncated(t *testing.T) {
 		}
 		last := len(r.datagrams) - 1
 		for i, d := range r.datagrams {
-			for n := range len(d) {
+			for n := range d {
 				if i != last && n%7 != 0 && n > 1000 {
 					continue // one message is like the other
 				}

@@ -183,7 +183,7 @@ var liveLoad = []liveScene{
 				}
 			}},
 		}},
-	{name: "kernel-load-burst", about: "for two minutes eighty clients download instead of five, then the burst is over", host: trendtest.Load, from: 200,
+	{name: "kernel-load-burst", about: "for two minutes forty more clients download, then the burst is over", host: trendtest.Load, from: 200,
 		parts: []part{
 			{name: "ingress", label: trendtest.Load, play: download},
 			{name: "clients", label: trendtest.Load, play: func(p *player) {
@@ -200,6 +200,16 @@ var liveLoad = []liveScene{
 						reset(c)
 					}()
 					p.sleep(0.5)
+				}
+			}},
+		}},
+	{name: "kernel-load-full-queues", about: "fifty clients download 64 KiB a second each through queues that are always full: " +
+		"they move, and have the same size at each scan", host: trendtest.None,
+		parts: []part{
+			{name: "mirror", play: download},
+			{name: "clients", play: func(p *player) {
+				for range 50 {
+					go p.sip(p.dial(p.address(mainPort), 0), 64<<10, 1)
 				}
 			}},
 		}},
@@ -294,6 +304,7 @@ var liveLoad = []liveScene{
 				born := p.since()
 				go p.serve(p.address(mainPort), 0, floodFrom(512<<10))
 				p.until(130 * float64(1+int(born/130)))
+				p.end()
 			}},
 			{name: "clients", play: func(p *player) {
 				for range 6 {

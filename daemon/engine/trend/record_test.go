@@ -49,7 +49,8 @@ var recordPaces = []struct {
 //
 //	go test ./daemon/engine/trend -run RecordKernel -record 11m30s -timeout 20m
 //
-// It needs root, about 400 MiB of TCP memory and 60 processes.
+// A scene that matches -record-only alone takes as long: time is real.
+// It needs root, /dev/net/tun, about 400 MiB of TCP memory and 60 processes.
 func TestRecordKernel(t *testing.T) {
 	if *recordFor == 0 {
 		return // nothing is lacking: recordings are made on purpose, and kept
