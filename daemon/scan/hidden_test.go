@@ -18,7 +18,7 @@ func TestHiddenAreKept(t *testing.T) {
 	s, c := open(t), start(t)
 	b := scene.BuildT(t, c, lost)
 	key := processKey(t, c.PID())
-	r := read(t, s)
+	r := readHidden(t, s, key)
 	checkOwner(t, r, key, wantProcess(b))
 	if r.Ledger.HiddenEstimate < 200 {
 		t.Errorf("%d hidden sockets estimated, built 200", r.Ledger.HiddenEstimate)
@@ -76,7 +76,7 @@ func TestHiddenShared(t *testing.T) {
 		sum.Add(1, sock.Bytes())
 	}
 	for range 2 {
-		r := read(t, s)
+		r := readHidden(t, s, processKey(t, c.PID()))
 		o := checkOwner(t, r, processKey(t, c.PID()), wantProcess(b))
 		if o.HolderCount != 2 {
 			t.Errorf("%d holders, want 2", o.HolderCount)
@@ -89,7 +89,7 @@ func TestHiddenShared(t *testing.T) {
 	do(t, "close", c.Close(t.Context(), accepted...))
 	w := want{kind: reading.KindProcess, evidence: heldByFD}
 	w.classes[reading.Hidden] = sum
-	checkOwner(t, read(t, s), processKey(t, pid), w)
+	checkOwner(t, readHidden(t, s, processKey(t, pid)), processKey(t, pid), w)
 }
 
 // Hidden sockets of another namespace are found like any, and know where they
@@ -98,7 +98,7 @@ func TestHiddenInNamespace(t *testing.T) {
 	s := open(t)
 	c := scene.StartT(t, scene.ChildOptions{NewNetns: true})
 	b := scene.BuildT(t, c, lost)
-	o := checkOwner(t, read(t, s), processKey(t, c.PID()), wantProcess(b))
+	o := checkOwner(t, readHidden(t, s, processKey(t, c.PID())), processKey(t, c.PID()), wantProcess(b))
 	if len(o.Netns) != 1 || o.Netns[0].Inode != netnsOf(t, c.PID()) {
 		t.Errorf("namespaces are %+v, want %d", o.Netns, netnsOf(t, c.PID()))
 	}
@@ -110,5 +110,5 @@ func TestUnconnected(t *testing.T) {
 	s, c := open(t), start(t)
 	b := scene.BuildT(t, c, scene.Spec{Kind: scene.Unconnected, Pairs: 100})
 	big := scene.BuildT(t, c, lost)
-	checkOwner(t, read(t, s), processKey(t, c.PID()), wantProcess(b, big))
+	checkOwner(t, readHidden(t, s, processKey(t, c.PID())), processKey(t, c.PID()), wantProcess(b, big))
 }

@@ -91,17 +91,27 @@ func TestChurn(t *testing.T) {
 	b := scene.BuildT(t, c, scene.Spec{Kind: scene.Unread, Pairs: 20, Bytes: 9000})
 	key, begin := processKey(t, c.PID()), time.Now()
 	said := map[reading.CheckStatus]int{}
-	for scans := 0; scans < 20 || time.Since(begin) < 3*time.Second; scans++ {
+	scans, skipped := 0, 0
+	for ; scans < 20 || time.Since(begin) < 3*time.Second; scans++ {
 		if scans%10 == 9 {
 			s = open(t) // cold now and then
 		}
 		r := readWith(t, s, scan.Options{Thorough: scans%2 == 0})
-		checkOwner(t, r, key, wantProcess(b))
+		// The kernel may skip a row whose neighbour went away in the middle of a
+		// dump, and says nothing. Then the count of sockets must not be "ok".
+		if o := owner(t, r, key); o.Sum.Sockets < int64(len(b.Sockets)) && check(t, r, "inuse").Status != reading.CheckOK {
+			skipped++
+		} else {
+			checkOwner(t, r, key, wantProcess(b))
+		}
 		for _, c := range r.Ledger.Checks {
 			said[c.Status]++
 		}
 	}
-	t.Logf("checks: %v", said)
+	t.Logf("%d scans, %d of them with a skipped row; checks: %v", scans, skipped, said)
+	if skipped > 1+scans/20 {
+		t.Errorf("%d of %d scans had skipped rows", skipped, scans)
+	}
 	if said[reading.CheckUnsure] == 0 {
 		t.Error("no check was ever unsure: there was no churn")
 	}

@@ -46,6 +46,11 @@ func TestScenes(t *testing.T) {
 			c := start(t)
 			b := scene.BuildT(t, c, tc.spec)
 			r := read(t, s)
+			if len(b.Class(reading.Hidden)) > 0 {
+				r = readHidden(t, s, processKey(t, c.PID()))
+			} else if tc.spec.Kind == scene.Unsent {
+				r = steadyBuilt(t, s, made{c, b})
+			}
 			w := wantProcess(b)
 			w.evidence = tc.evidence
 			o := checkOwner(t, r, processKey(t, c.PID()), w)
@@ -194,7 +199,7 @@ func TestNeverOurselves(t *testing.T) {
 
 	b := scene.BuildT(t, c, scene.Spec{Kind: scene.Hidden, Pairs: 200, Bytes: 20000})
 	for range 3 {
-		r := read(t, s)
+		r := readHidden(t, s, processKey(t, c.PID()))
 		checkOwner(t, r, processKey(t, c.PID()), wantProcess(b))
 		for _, o := range r.Owners {
 			if slices.Contains(holderPIDs(o), os.Getpid()) {
