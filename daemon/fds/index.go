@@ -37,6 +37,7 @@ type Process struct {
 	Sockets int    // sockets wanted that it held at the last reading
 	Read    uint32 // search that last read all its descriptors
 	ReadAt  time.Time
+	Tried   time.Time // when it was last read, or that was tried in vain
 	Unread  error // why its descriptors could not be read, nil where they could
 }
 

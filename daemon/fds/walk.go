@@ -97,7 +97,7 @@ func (x *Index) Walk(ctx context.Context, order []owner.ProcRef, workers int, wa
 // Record notes the outcome of reading a process in full.
 func (x *Index) Record(f Found, search uint32, now time.Time) {
 	p := x.Proc(f.Proc)
-	p.Unread = f.Err
+	p.Unread, p.Tried = f.Err, now
 	if f.Err != nil {
 		return
 	}

@@ -171,10 +171,7 @@ func (a *attribution) add(e *entry) {
 	if class == reading.Owned || class == reading.Unaccepted || class == reading.Hidden {
 		o.Unread += int64(e.rmem)
 	}
-	// Times are whole seconds: without one of tolerance a scan every
-	// StalledAfter, give or take, would see a stall only the second time.
-	age := uint32(reading.StalledAfter.Seconds()) - 1
-	if a.t.second-e.changed >= age {
+	if a.t.stands(e) {
 		if e.rmem != 0 {
 			o.recv.Add(1, int64(e.rmem))
 		}
@@ -185,7 +182,7 @@ func (a *attribution) add(e *entry) {
 			o.stalled += bytes
 		}
 	}
-	if a.t.second-e.first < age {
+	if a.t.second-e.first < uint32(reading.StalledAfter.Seconds())-1 {
 		o.young += bytes
 	}
 	if len(o.ns) == 0 || o.ns[len(o.ns)-1] != e.ns && !slices.Contains(o.ns, e.ns) {

@@ -110,7 +110,7 @@ func TestEvidence(t *testing.T) {
 			}
 			w.hold(tt.inode, holders...)
 			if tt.vain {
-				w.table.BeginSearch().GaveUp()
+				w.table.BeginSearch().GaveUp(^uint32(0))
 			}
 			r := w.attribute()
 			if diff := cmp.Diff(tt.want, w.verdict(r, s)); diff != "" {

@@ -41,6 +41,33 @@ func (e *Ends) Offer(ns uint16, s *reading.Socket) {
 	}
 }
 
+// Standing calls yield for each of the sockets whose queues have not changed in
+// size for StalledAfter, with the queue in question.
+func (e *Ends) Standing(t *Table, yield func(n End, receive bool)) {
+	for i, h := range []endHeap{e.recv, e.send} {
+		for _, n := range h {
+			if j, _ := t.find(n.Cookie); j >= 0 && t.stands(t.at(j)) {
+				yield(n, i == 0)
+			}
+		}
+	}
+}
+
+// Moves says that a socket that seemed to stand still does not: as much comes
+// into its queue as goes out.
+func (t *Table) Moves(key reading.Cookie) {
+	if i, _ := t.find(key); i >= 0 {
+		t.at(i).changed = t.second
+	}
+}
+
+// stands: its queues have not changed for reading.StalledAfter. Times are whole
+// seconds: without one of tolerance a scan every StalledAfter, give or take,
+// would see it only the second time.
+func (t *Table) stands(e *entry) bool {
+	return t.second-e.changed >= uint32(reading.StalledAfter.Seconds())-1
+}
+
 // Pair finds for each sender the socket of this host at its other end: first
 // among the large receivers, since who does not read has a full queue, then
 // by ask, which looks one connection up in the kernel and may be nil. A

@@ -139,7 +139,7 @@ func (l *life) turn() *Result {
 		l.procs[i].Read = search.Number()
 	}
 	if whole {
-		search.GaveUp()
+		search.GaveUp(^uint32(0))
 	}
 	for range l.IntN(3) {
 		l.next++

@@ -143,11 +143,12 @@ func (t *Table) addShare(e *entry, p ProcRef, search uint32) {
 	t.shared[e.key] = append(list, share{p, search})
 }
 
-// GaveUp marks what a search over every process did not find, so that the next
-// scan does not start another one for it.
-func (s *Search) GaveUp() {
+// GaveUp marks what no process holds after every one was read, so that the next
+// scan does not read them all again for it. Sockets that were first seen later
+// than second, when the reading began, are left out.
+func (s *Search) GaveUp(second uint32) {
 	for i := range s.t.n {
-		if e := s.t.at(i); e.inode != 0 && e.holder == 0 {
+		if e := s.t.at(i); e.inode != 0 && e.holder == 0 && e.first <= second {
 			e.flags |= flagSearched
 		}
 	}

@@ -50,7 +50,7 @@ func TestSearch(t *testing.T) {
 		t.Errorf("after one was found: %d of %d, %d shared; want 1 of 2, 0", s.Matter, s.Wanted, len(table.shared))
 	}
 	want("after one was found", 1, 2)
-	s.GaveUp()
+	s.GaveUp(^uint32(0))
 	want("after all was searched", 0, 0)
 	if e := table.entryOf(2); e.flags&flagSearched == 0 {
 		t.Error("what was not found is not marked")

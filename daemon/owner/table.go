@@ -107,6 +107,9 @@ func (t *Table) BeginScan(second uint32) {
 	t.Overflow = reading.Tally{}
 }
 
+// Second is the second that BeginScan was given.
+func (t *Table) Second() uint32 { return t.second }
+
 // Add records a row of a dump in namespace ns, an index that the caller keeps
 // stable. It reports whether the row is news in this scan: false for one that
 // the kernel repeated.

@@ -54,7 +54,8 @@ func (e *early) stop() {
 // others keep their cgroup as evidence until the next scan.
 func (q *search) takeEarly(ctx context.Context, e *early) {
 	q.begin()
-	q.began, q.early = e.began, true
+	// What was read was read before the dump ended: newer sockets are not missing.
+	q.began, q.s.round = e.began, round{began: e.began, second: q.s.table.Second() - 1}
 	for _, f := range e.found {
 		f.Sockets = slices.DeleteFunc(f.Sockets, func(d fds.Descriptor) bool { return !q.found.Holds(d.Inode) })
 		q.take(f)

@@ -32,7 +32,7 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		return nil, fmt.Errorf("scan sockets: %w", err)
 	}
 
-	s.table.BeginScan(uint32(start.Sub(s.started) / time.Second))
+	s.table.BeginScan(1 + uint32(start.Sub(s.started)/time.Second))
 	var first *early
 	if s.lastFull.IsZero() && s.cfg.Workers > 1 {
 		first = s.readEarly(ctx)
@@ -72,12 +72,13 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	if others {
 		var gaps []reading.Gap
 		hiddenSearched, gaps = s.addHidden(ctx, q)
-		hiddenSearched = hiddenSearched && q.complete && unreadable == 0
+		hiddenSearched = hiddenSearched && q.complete && !q.late && unreadable == 0
 		r.Gaps = append(r.Gaps, gaps...)
 		if end, err = s.host.read(); err != nil {
 			return nil, fmt.Errorf("scan sockets: %w", err)
 		}
 	}
+	s.progress(ctx, w)
 	s.compact()
 	s.sources.refreshAll(ctx)
 	s.last = owner.Attribute(s.table, s.book, owner.Inputs{

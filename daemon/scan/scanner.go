@@ -85,6 +85,7 @@ type Scanner struct {
 
 	lastFull time.Time     // when every process was last read
 	fullTook time.Duration // how long that took
+	round    round         // the reading of every process that is under way
 	inVain   int64         // hidden sockets that the last search could not find
 	credit   time.Duration // unspent time for reading processes again
 	last     *owner.Result

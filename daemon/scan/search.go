@@ -1,10 +1,12 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,13 +39,10 @@ type search struct {
 	found    *owner.Search
 	began    time.Time
 	deadline time.Time
-	reads    int             // processes read
-	skipped  []owner.ProcRef // not read: nothing seemed to have changed
-	spaces   bool            // it came upon namespaces that were not known
-	// complete: every process was read to its end.
+	spaces   bool // it came upon namespaces that were not known
+	// complete: with this search every process was read once more.
 	complete   bool
 	late       bool // the budget ran out
-	early      bool // processes were read before the sockets were dumped
 	fresh      []freshHolder
 	candidates []candidate // for hidden sockets
 }
@@ -78,33 +77,43 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost boo
 	}
 	matter, wanted := s.table.Wants()
 	s.credit += elapsed / rereadShare
-	all := o.Thorough && wanted > 0
+	full := s.lastFull.IsZero() || others || lost && again
+	thorough := o.Thorough && wanted > 0
+	always := func() bool { return true }
 	switch {
 	case first != nil && !others:
 		q.takeEarly(ctx, first)
-	case s.lastFull.IsZero() || others || lost && again:
+	case full || thorough || matter > 0 || len(changed) > 0:
 		q.begin()
-		q.walk(ctx, s.index.Order(), fds.Wanted{Others: others}, func() bool { return true })
-	case all || matter > 0 || len(changed) > 0:
-		q.begin()
-		q.walk(ctx, changed, fds.Wanted{}, func() bool { return true })
+		q.walk(ctx, s.neverRead(), fds.Wanted{Others: others}, always)
+		q.walk(ctx, changed, fds.Wanted{Others: others}, always)
 		// Whoever opened a socket has usually more descriptors than before.
 		// Those who closed one for it come last, and only for sockets that
 		// last: reading servers with many connections is what costs.
-		q.walk(ctx, s.index.Order(), fds.Wanted{SkipUnchanged: true}, func() bool { return all || q.found.Matter > 0 })
-		q.walk(ctx, q.skipped, fds.Wanted{}, func() bool { return all || q.found.Overdue > 0 })
-	default:
-		if turn := s.rereads(); len(turn) > 0 {
-			q.begin()
-			q.walk(ctx, turn, fds.Wanted{}, func() bool { return true })
+		if !full {
+			q.walk(ctx, q.rest(), fds.Wanted{SkipUnchanged: true}, func() bool { return thorough || q.found.Matter > 0 })
 		}
+		q.walk(ctx, q.rest(), fds.Wanted{Others: others}, func() bool { return full || thorough || q.found.Overdue > 0 })
 	}
+	q.reread(ctx)
 	q.end(ctx)
 	return q
 }
 
+// neverRead lists the processes that are new to the index.
+func (s *Scanner) neverRead() []owner.ProcRef {
+	var list []owner.ProcRef
+	for ref, p := range s.index.All {
+		if p.Tried.IsZero() && !p.Own {
+			list = append(list, ref)
+		}
+	}
+	return list
+}
+
 // changedHolders verifies every process that held a socket and returns those
-// whose number of descriptors changed.
+// whose number of descriptors changed, the one read longest ago first: where
+// the budget ends before the list does, each has its turn.
 func (s *Scanner) changedHolders() []owner.ProcRef {
 	var holders, changed []owner.ProcRef
 	for ref, p := range s.index.All {
@@ -117,72 +126,124 @@ func (s *Scanner) changedHolders() []owner.ProcRef {
 			changed = append(changed, ref)
 		}
 	}
+	slices.SortFunc(changed, func(a, b owner.ProcRef) int {
+		return s.index.Proc(a).ReadAt.Compare(s.index.Proc(b).ReadAt)
+	})
 	return changed
 }
 
-// rereads takes from the processes read longest ago as many as the credit pays.
-func (s *Scanner) rereads() []owner.ProcRef {
-	const perDescriptor = 3 * time.Microsecond
-	var turn []owner.ProcRef
-	var oldest owner.ProcRef
-	for ref, p := range s.index.All {
-		if p.Sockets > 0 && (oldest == 0 || p.ReadAt.Before(s.index.Proc(oldest).ReadAt)) {
-			oldest = ref
+// rest lists what this search has not read: first what the round has not
+// reached, so that searches that end early get through all in the end.
+func (q *search) rest() []owner.ProcRef {
+	order := slices.DeleteFunc(q.s.index.Order(), func(ref owner.ProcRef) bool {
+		return !q.s.index.Proc(ref).Tried.Before(q.began)
+	})
+	reached := func(ref owner.ProcRef) int {
+		if q.s.index.Proc(ref).Tried.Before(q.s.round.began) {
+			return 0
 		}
+		return 1
 	}
-	if oldest != 0 {
-		if cost := time.Duration(s.index.Proc(oldest).Count) * perDescriptor; cost <= s.credit {
-			s.credit -= cost
-			turn = append(turn, oldest)
-		}
-	}
-	return turn
+	slices.SortStableFunc(order, func(a, b owner.ProcRef) int { return cmp.Compare(reached(a), reached(b)) })
+	return order
 }
 
-// begin builds the index of the sockets to look for.
+// reread reads holders again whose number of descriptors did not change, those
+// read longest ago, as far as the credit pays: one may have closed a socket and
+// opened another.
+func (q *search) reread(ctx context.Context) {
+	s := q.s
+	const perDescriptor = 3 * time.Microsecond
+	var holders []owner.ProcRef
+	for ref, p := range s.index.All {
+		if p.Sockets > 0 && (q.found == nil || p.Tried.Before(q.began)) {
+			holders = append(holders, ref)
+		}
+	}
+	slices.SortFunc(holders, func(a, b owner.ProcRef) int {
+		return s.index.Proc(a).ReadAt.Compare(s.index.Proc(b).ReadAt)
+	})
+	var turn []owner.ProcRef
+	for _, ref := range holders {
+		cost := time.Duration(s.index.Proc(ref).Count) * perDescriptor
+		if cost > s.credit {
+			break
+		}
+		s.credit -= cost
+		turn = append(turn, ref)
+	}
+	if len(turn) > 0 {
+		if q.found == nil {
+			q.begin()
+		}
+		q.walk(ctx, turn, fds.Wanted{}, func() bool { return true })
+	}
+}
+
+// round is one reading of every process, which may take several scans.
+type round struct {
+	began  time.Time
+	second uint32 // sockets first seen later are not missing at its end
+	took   time.Duration
+}
+
+// begin builds the index of the sockets to look for, and begins a round if none
+// is under way.
 func (q *search) begin() {
 	q.found = q.s.table.BeginSearch()
 	q.number = q.found.Number()
 	q.began = time.Now()
+	if q.s.round.began.IsZero() {
+		q.s.round = round{began: q.began, second: q.s.table.Second()}
+	}
 }
 
-// walk reads processes in order while more holds true.
+// walk reads processes in order while more holds true and the budget lasts.
 func (q *search) walk(ctx context.Context, order []owner.ProcRef, want fds.Wanted, more func() bool) {
 	if q.late || len(order) == 0 || !more() {
 		return
 	}
+	if !q.deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, q.deadline)
+		defer cancel()
+	}
+	start := time.Now()
 	want.Holds = q.found.Holds
 	q.s.index.Walk(ctx, order, q.s.cfg.Workers, want, func(f fds.Found) bool {
-		if f.Skipped {
-			q.skipped = append(q.skipped, f.Proc)
-		} else {
+		if !f.Skipped {
 			q.take(f)
 		}
-		q.late = !q.deadline.IsZero() && time.Now().After(q.deadline)
-		return !q.late && more()
+		return more()
 	})
+	q.late = !q.deadline.IsZero() && !time.Now().Before(q.deadline)
+	q.s.round.took += time.Since(start)
 }
 
-// end names the processes that were found to hold sockets for the first time.
+// end names the processes that were found to hold sockets for the first time,
+// and ends the round if every process has been read since it began.
 func (q *search) end(ctx context.Context) {
 	for _, h := range q.fresh {
 		q.s.sources.identify(ctx, h)
 	}
-	q.complete = q.found != nil && ctx.Err() == nil && q.reads >= q.s.index.Living()-1 // all but ourselves
-	if q.complete {
-		q.s.lastFull, q.s.fullTook = q.began, time.Since(q.began)
-		if !q.early {
-			q.found.GaveUp()
+	if q.found == nil || ctx.Err() != nil {
+		return
+	}
+	s := q.s
+	for _, p := range s.index.All {
+		if !p.Own && p.Tried.Before(s.round.began) {
+			return
 		}
 	}
+	q.complete = true
+	s.lastFull, s.fullTook = s.round.began, s.round.took
+	q.found.GaveUp(s.round.second)
+	s.round = round{}
 }
 
 // take records what one process holds.
 func (q *search) take(f fds.Found) {
 	s := q.s
-	if s.index.Proc(f.Proc).Read != q.number {
-		q.reads++ // not one that was read before in this search
-	}
 	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {
@@ -227,7 +288,7 @@ func (q *search) gaps() []reading.Gap {
 	if q.late {
 		gaps = append(gaps, reading.Gap{
 			Code: "search-over-budget", What: "holders of some sockets",
-			Why: fmt.Sprintf("reading processes took longer than %v; the next scan goes on", q.o.Budget),
+			Why: fmt.Sprintf("reading processes took longer than %v; the next scan goes on with the others", q.o.Budget),
 		})
 	}
 	return gaps
