@@ -23,12 +23,12 @@ build:    ## bin/tcpmemd and bin/tcpmemctl
 run: build    ## the daemon in the foreground on this host, observing; Ctrl-C ends it
 	@exec ./bin/tcpmemd
 
-test:     ## every test; as root also those on the real kernel
-	go test ./...
+test:     ## every test, one package at a time (they share the kernel's counters); as root also those on the real kernel
+	go test -p 1 ./...
 
 race:     ## every test under the race detector
 	@command -v $$(go env CC) >/dev/null || { echo 'race: needs cgo and a C compiler; install gcc'; exit 1; }
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -p 1 -race ./...
 
 e2e: package    ## install the package on a booted Debian and use it (root)
 	TCPMEMD_E2E_DEB=$(abspath $(DEB)) go test -tags e2e -count=1 -v -timeout 20m ./packaging/e2e

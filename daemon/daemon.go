@@ -75,6 +75,8 @@ type Daemon struct {
 	waiting  []chan<- *reading.Reading // for a scan that begins after they asked
 	scanning []chan<- *reading.Reading // for the scan that runs
 	busy     bool
+	began    time.Time // when the scan that runs began
+	ready    bool
 	turns    int
 
 	snapshot atomic.Pointer[Snapshot]
@@ -129,14 +131,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 		served = server.Ready()
 		group.Go(func() error { return server.Run(ctx) })
 	}
-	group.Go(func() error { return d.reader.run(ctx) })
+	go d.reader.run(ctx)
 	if d.kmsg != nil {
 		group.Go(func() error { return d.kmsg.Run(ctx) })
 	}
 	group.Go(func() error { return d.loop(ctx, served) })
 	err := group.Wait()
-	return errors.Join(err, d.reader.close())
+	// The reader may hang in the kernel for good: that must not keep the others.
+	select {
+	case <-d.reader.ended:
+		return errors.Join(err, d.reader.close())
+	case <-time.After(stuckAtEnd):
+		return errors.Join(err, errors.New("stop reading the host: a scan does not end"))
+	}
 }
+
+// stuckAtEnd is how long a scan may take to end when the daemon does.
+const stuckAtEnd = 5 * time.Second
 
 // loop is the daemon's one owner of state.
 func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
@@ -162,9 +173,10 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 		case reply := <-d.asked:
 			d.waiting = append(d.waiting, reply)
 		case r := <-d.reader.results:
-			first := d.now.Reading == nil
+			first := !d.ready
 			d.take(r)
-			if first && d.now.Reading != nil {
+			if first {
+				d.ready = true
 				if d.listen != nil {
 					select {
 					case <-served:
@@ -172,8 +184,11 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 						return nil
 					}
 				}
+				// Also where the scan failed: samples and level do without it.
 				d.told("ready", d.cfg.Notify.Ready(d.status()))
-				d.cfg.FirstReading(d.now.Reading)
+				if d.now.Reading != nil {
+					d.cfg.FirstReading(d.now.Reading)
+				}
 			}
 		}
 		d.scanIfDue(time.Now())
@@ -217,9 +232,17 @@ func (d *Daemon) turn(now time.Time) error {
 		d.cfg.Level(from, d.now)
 		d.told("status", d.cfg.Notify.Status(d.status()))
 	}
+	if d.busy && now.Sub(d.began) > stuckScan {
+		// Only a new process gets out of this: let the watchdog see to it.
+		d.log.Error("scan does not end", "since", d.began)
+		return err
+	}
 	d.told("watchdog", d.cfg.Notify.Watchdog())
 	return err
 }
+
+// stuckScan is how long a scan may take. 500,000 sockets take some seconds.
+const stuckScan = 2 * time.Minute
 
 // refreshIfDue learns of new namespaces between two scans.
 func (d *Daemon) refreshIfDue() {
@@ -253,7 +276,7 @@ func (d *Daemon) scanIfDue(now time.Time) {
 		Budget:   max(time.Duration(d.cfg.CPU*float64(interval)), minBudget),
 	}
 	d.reader.scan(o)
-	d.busy = true
+	d.busy, d.began = true, now
 	d.scanning, d.waiting = d.waiting, nil
 	d.nextScan = now.Add(interval)
 }

@@ -39,17 +39,28 @@ func TestReadyAfterFirstReading(t *testing.T) {
 	}, func(h *fakeHost) { h.takes = 3 * time.Second })
 }
 
-// TestReadyAfterFailedScan: a scan that failed is no reading.
+// TestReadyAfterFailedScan: samples and level do without a scan, and a daemon
+// that never gets ready would be ended by the service manager.
 func TestReadyAfterFailedScan(t *testing.T) {
 	run(t, func(t *testing.T, r *running) {
 		r.after(30 * time.Second)
-		if at := r.when("ready", r.start); at != nil {
-			t.Errorf("ready at %v without a reading", at)
-		}
+		checkTimes(t, "ready", r.when("ready", r.start), seconds(0))
 		r.tell(func() { r.broken = nil })
 		r.after(calm)
-		checkTimes(t, "ready", r.when("ready", r.start), seconds(60))
+		checkTimes(t, "ready", r.when("ready", r.start), seconds(0))
 	}, func(h *fakeHost) { h.broken = errors.New("boom") })
+}
+
+// TestStuckScanStopsTheWatchdog: only a new process gets out of a scan that
+// hangs in the kernel.
+func TestStuckScanStopsTheWatchdog(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		r.after(stuckScan + 10*time.Second)
+		pings := r.when("watchdog", r.start)
+		if last := pings[len(pings)-1]; last > stuckScan+time.Second || last < stuckScan-time.Second {
+			t.Errorf("the last ping came after %v, want %v", last, stuckScan)
+		}
+	}, func(h *fakeHost) { h.takes = time.Hour })
 }
 
 // TestLongScanDelaysNothing: a sample at each second, however long a scan takes.

@@ -37,7 +37,7 @@ func newReader(h host) *reader {
 // run works until ctx ends. Where both wait, scans and other jobs take turns:
 // neither many lists nor scans that take longer than their interval may starve
 // the other.
-func (r *reader) run(ctx context.Context) error {
+func (r *reader) run(ctx context.Context) {
 	defer close(r.ended)
 	afterScan := false
 	for ctx.Err() == nil {
@@ -67,7 +67,6 @@ func (r *reader) run(ctx context.Context) error {
 			afterScan = false
 		}
 	}
-	return nil
 }
 
 // close releases the host, after run has ended.

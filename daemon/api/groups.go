@@ -128,7 +128,7 @@ func CollectGroups(ctx context.Context, m Meta, r *reading.Reading, src streamer
 	return &Groups{
 		Header: h,
 		Memory: memoryFrom(&r.Sample, r.Level, r.Trend, h.Stale),
-		Ledger: ledgerFrom(&r.Ledger),
+		Ledger: ledgerFrom(r),
 		By:     by,
 		Groups: g.sorted(),
 		Gaps:   gapsFrom(r.Sample.Gaps, r.Gaps),

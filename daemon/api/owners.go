@@ -23,12 +23,15 @@ type Owners struct {
 
 // Ledger balances the kernel's count against the sockets seen, in bytes.
 type Ledger struct {
-	SeenBytes       int64           `json:"seen_bytes"`
-	NamedBytes      int64           `json:"named_bytes"`
-	UnseenBytes     int64           `json:"unseen_bytes"` // used - seen, signed
-	ReserveMaxBytes int64           `json:"reserve_max_bytes"`
-	Coverage        float64         `json:"coverage"` // named / max(seen, used - reserve, 1 page)
-	HiddenEstimate  int64           `json:"hidden_estimate"`
+	SeenBytes       int64   `json:"seen_bytes"`
+	NamedBytes      int64   `json:"named_bytes"`
+	UnseenBytes     int64   `json:"unseen_bytes"` // used - seen, signed
+	ReserveMaxBytes int64   `json:"reserve_max_bytes"`
+	Coverage        float64 `json:"coverage"` // named / max(seen, used - reserve, 1 page)
+	HiddenEstimate  int64   `json:"hidden_estimate"`
+	// IndexAgeSeconds is the age of the oldest look at a process that the owners
+	// rest on.
+	IndexAgeSeconds float64         `json:"index_age_seconds"`
 	Classes         Classes         `json:"classes"`
 	Checks          []reading.Check `json:"checks"`
 }
@@ -178,7 +181,7 @@ func OwnersFrom(m Meta, r *reading.Reading) *Owners {
 		Orphans:          OrphanCount{Count: r.Sample.Orphans, Seen: &seen, Limit: r.Sample.MaxOrphans},
 		TimeWait:         Limited{Count: r.Sample.TimeWait, Limit: r.Sample.MaxTimeWait},
 		SocketsAllocated: r.Sample.Alloc,
-		Ledger:           ledgerFrom(&r.Ledger),
+		Ledger:           ledgerFrom(r),
 		Owners:           make([]Owner, 0, len(r.Owners)),
 		Gaps:             gapsFrom(r.Sample.Gaps, r.Gaps),
 	}
@@ -204,7 +207,8 @@ func (o *Owners) Keep(n int) {
 	o.Owners = o.Owners[:n:n]
 }
 
-func ledgerFrom(l *reading.Ledger) Ledger {
+func ledgerFrom(r *reading.Reading) Ledger {
+	l := &r.Ledger
 	return Ledger{
 		SeenBytes:       l.Seen,
 		NamedBytes:      l.Named,
@@ -212,6 +216,7 @@ func ledgerFrom(l *reading.Ledger) Ledger {
 		ReserveMaxBytes: l.ReserveMax,
 		Coverage:        finite(l.Coverage),
 		HiddenEstimate:  l.HiddenEstimate,
+		IndexAgeSeconds: r.IndexAge.Seconds(),
 		Classes:         classesFrom(&l.Classes),
 		Checks:          list(l.Checks),
 	}

@@ -319,54 +319,6 @@ func TestMountPath(t *testing.T) {
 	}
 }
 
-func TestParseProcCgroup(t *testing.T) {
-	tests := []struct {
-		name, text string
-		want       ProcCgroup
-		effective  Path
-	}{
-		{"v2", "0::/system.slice/x.service\n", ProcCgroup{Unified: "/system.slice/x.service"}, "/system.slice/x.service"},
-		{
-			"hybrid", "9:name=systemd:/system.slice/x.service\n8:pids:/\n1:cpu:/\n0::/system.slice/x.service\n",
-			ProcCgroup{Unified: "/system.slice/x.service", Named: "/system.slice/x.service"},
-			"/system.slice/x.service",
-		},
-		{"v1", "9:name=systemd:/system.slice/x.service\n8:pids:/a\n", ProcCgroup{Named: "/system.slice/x.service"}, "/system.slice/x.service"},
-		{"v1 with v2 mounted", "9:name=systemd:/system.slice/x.service\n0::/\n", ProcCgroup{Unified: "/", Named: "/system.slice/x.service"}, "/system.slice/x.service"},
-		{
-			"colons", "0::/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service\n",
-			ProcCgroup{Unified: "/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service"},
-			"/system.slice/each@0-127.0.0.1:47814-127.0.0.1:47552.service",
-		},
-		{"removed", "0::/x (deleted)\n", ProcCgroup{Unified: "/x", Gone: true}, "/x"},
-		{"empty", "", ProcCgroup{}, ""},
-		{"garbage", "::\n:\n0::x\n", ProcCgroup{}, ""},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			got := ParseProcCgroup(test.text)
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			if got := got.Effective(); got != test.effective {
-				t.Errorf("Effective = %q, want %q", got, test.effective)
-			}
-		})
-	}
-}
-
-func FuzzParseProcCgroup(f *testing.F) {
-	f.Add("9:name=systemd:/a\n0::/b (deleted)\n")
-	f.Add("0::")
-	f.Fuzz(func(t *testing.T, text string) {
-		p := ParseProcCgroup(text)
-		if strings.Contains(string(p.Unified+p.Named), "\n") {
-			t.Fatalf("a path over two lines: %+v", p)
-		}
-		Parse(p.Effective())
-	})
-}
-
 func FuzzParseMountinfo(f *testing.F) {
 	f.Add("41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n")
 	f.Add("41 31 0:38 /\\0 /\\134\\ rw shared:1 - cgroup2 x\n")

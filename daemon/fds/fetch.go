@@ -66,6 +66,20 @@ func OpenProcess(pid int32) (int, error) {
 	return fd, nil
 }
 
+// OpenTask opens a pidfd by which the descriptor of a process can be fetched:
+// the process's, or that of the thread that has a table of its own, which needs
+// Linux 6.9 (PIDFD_THREAD; EINVAL before).
+func OpenTask(pid int32, d Descriptor) (int, error) {
+	if d.TID == 0 {
+		return OpenProcess(pid)
+	}
+	fd, err := unix.PidfdOpen(int(d.TID), unix.PIDFD_THREAD)
+	if err != nil {
+		return -1, fmt.Errorf("open pidfd of thread %d of %d: %w", d.TID, pid, err)
+	}
+	return fd, nil
+}
+
 // Fetch describes the TCP socket behind a descriptor of the process: cookie,
 // namespace cookie, state, addresses not filled, memory. The error is
 // ErrStuck where it hangs; the descriptor may be closed or another by now, so

@@ -5,13 +5,12 @@ package fds
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
@@ -30,15 +29,32 @@ type Process struct {
 	// moment and must never be taken for their owner.
 	Own bool
 
+	// Thread stands for the process in /proc where its main thread has ended
+	// and others live on; 0 for all other processes. See Task.
+	Thread int32
+
 	Alive   bool
 	seen    uint32 // turn in which /proc last listed it
 	checked uint32 // turn in which Netns was last read
-	Count   int64  // descriptors at the last reading, -1 before it
-	Sockets int    // sockets wanted that it held at the last reading
-	Read    uint32 // search that last read all its descriptors
-	ReadAt  time.Time
-	Tried   time.Time // when it was last read, or that was tried in vain
-	Unread  error // why its descriptors could not be read, nil where they could
+	Count   int64  // descriptors at the last reading, in all tables, -1 before it
+	tables  []Table
+	Sockets int       // sockets wanted that it held at the last reading
+	Read    uint32    // search that last read all its descriptors
+	ReadAt  time.Time // of that reading, or of the first one that was interrupted
+	Tried   time.Time // when it was last read to the end, or that was tried in vain
+	// Interrupted counts the readings since then that had to end halfway.
+	Interrupted int
+	Unread      error // why its descriptors could not be read, nil where they could
+	unsure      bool  // Unread is from Verify
+}
+
+// Task is the id by which /proc shows the process's namespaces: its pid, or
+// that of a thread where the main one has ended.
+func (p *Process) Task() int32 {
+	if p.Thread != 0 {
+		return p.Thread
+	}
+	return p.PID
 }
 
 // Index is the process table. It is not safe for concurrent use; Walk starts
@@ -52,7 +68,10 @@ type Index struct {
 	free  []owner.ProcRef
 	turn  uint32
 	self  int32
-	next  int // where the next round of rechecks starts
+	sized bool   // the size of a descriptor directory is its number of entries
+	kcmp  bool   // kcmp(2) can be asked
+	dents []byte // for Changed, where sized is false
+	next  int    // where the next round of rechecks starts
 }
 
 // Open opens an index over a proc file system. The index is empty until
@@ -62,7 +81,10 @@ func Open(fs procfs.FS) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process index: %w", err)
 	}
-	return &Index{fs: fs, pids: pids, byPID: map[int32]owner.ProcRef{}, self: int32(os.Getpid())}, nil
+	return &Index{
+		fs: fs, pids: pids, byPID: map[int32]owner.ProcRef{}, self: int32(os.Getpid()),
+		sized: sized(fs), kcmp: canKcmp(fs),
+	}, nil
 }
 
 // Close closes the index.
@@ -115,7 +137,7 @@ func (x *Index) Settled() {
 
 func (x *Index) add(pid int32) {
 	p := Process{PID: pid, Alive: true, seen: x.turn, checked: x.turn, Own: pid == x.self, Count: -1}
-	p.Netns = x.netnsOf(pid)
+	x.learnNetns(&p)
 	var ref owner.ProcRef
 	if n := len(x.free); n > 0 {
 		ref = x.free[n-1]
@@ -140,42 +162,57 @@ func (x *Index) dead(ref owner.ProcRef) {
 func (x *Index) check(ref owner.ProcRef) bool {
 	p := x.Proc(ref)
 	p.checked = x.turn
-	p.Netns = x.netnsOf(p.PID)
+	x.learnNetns(p)
 	return !p.Identified || x.Verify(ref)
 }
 
 // Verify reads the start time of an identified process again. A pid that was
-// given to another process becomes a new entry, and the old one is dead.
+// given to another process becomes a new entry, and the old one is dead. If the
+// start time cannot be read, which says nothing about the process (EMFILE,
+// ENOMEM), it stays what it is and Unread has the reason.
 func (x *Index) Verify(ref owner.ProcRef) bool {
 	p := x.Proc(ref)
 	if !p.Alive {
 		return false
 	}
 	st, err := x.fs.Stat(int(p.PID))
-	if err == nil && st.StartTime == p.Start && !st.Zombie() {
+	switch {
+	case procfs.Gone(err):
+		x.dead(ref)
+		return false
+	case err != nil:
+		if p.Unread == nil {
+			p.Unread, p.unsure = fmt.Errorf("verify process: %w", err), true
+		}
+		return true
+	case st.StartTime == p.Start && !st.Zombie():
+		if p.unsure {
+			p.Unread, p.unsure = nil, false
+		}
 		return true
 	}
 	pid := p.PID
 	x.dead(ref)
-	if err == nil && !st.Zombie() {
+	if !st.Zombie() {
 		x.add(pid)
 	}
 	return false
 }
 
-// netnsOf returns the inode of a process's network namespace, 0 where it
-// cannot be read (another user's process, a zombie).
-func (x *Index) netnsOf(pid int32) uint32 {
-	var buf [64]byte
-	n, err := unix.Readlink(x.fs.Root()+"/"+strconv.Itoa(int(pid))+"/ns/net", buf[:])
-	if err != nil {
-		return 0
+// learnNetns reads the network namespace of a process, from another thread
+// where the main one has ended: it then is in none.
+func (x *Index) learnNetns(p *Process) {
+	inode, err := netnsOf(x.fs.Root(), p.PID, 0)
+	p.Thread = 0
+	if procfs.Gone(err) {
+		if p.Thread = instead(x.fs, p.PID); p.Thread != 0 {
+			inode, err = netnsOf(x.fs.Root(), p.PID, p.Thread)
+		}
 	}
-	inode, ok := linkInode(buf[:n], "net:[")
-	if !ok {
-		return 0
+	// ENOMEM says nothing; a zombie and another user's process have none to see.
+	if err == nil || procfs.Gone(err) || errors.Is(err, fs.ErrPermission) {
+		p.Netns = inode
 	}
-	return inode
 }
 
 // Proc returns the process behind a reference. The pointer is valid until the
@@ -198,19 +235,21 @@ func (x *Index) All(yield func(owner.ProcRef, *Process) bool) {
 }
 
 // Changed reports whether a process has another number of descriptors than at
-// its last reading.
+// its last reading; on kernels that do not tell it (before 6.2), another number
+// or another highest one.
 func (x *Index) Changed(p *Process) bool {
-	return changed(x.fs.Root(), p.PID, p.Count)
-}
-
-// changed asks for the number of descriptors without listing them. Kernels
-// before 6.2 do not tell (proc_fd_getattr): it then counts as changed.
-func changed(root string, pid int32, count int64) bool {
-	var st unix.Stat_t
-	if err := unix.Stat(root+"/"+strconv.Itoa(int(pid))+"/fd", &st); err != nil {
-		return false // gone, or unreadable as before
+	w := walker{fs: x.fs, sized: x.sized}
+	if !x.sized {
+		if x.dents == nil {
+			x.dents = make([]byte, 32<<10)
+		}
+		w.dents = x.dents
 	}
-	return st.Size == 0 || st.Size != count
+	tables := p.tables
+	if tables == nil {
+		tables = []Table{{Count: -1}} // never read
+	}
+	return w.changed(p.PID, tables)
 }
 
 // Order lists the living processes in the order in which a search should read

@@ -1,16 +1,21 @@
 package fds
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
+	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
 )
 
 // known lists the living processes.
@@ -92,7 +97,7 @@ func TestPIDReuse(t *testing.T) {
 	proc.start(10, 100, 5)
 	proc.refresh(x)
 	old := identify(x, 10, 100)
-	x.Record(Found{Proc: old, Count: 3, Sockets: []Descriptor{{3, 1}}}, 7, time.Unix(1, 0))
+	x.Record(Found{Proc: old, Count: 3, Sockets: []Descriptor{{FD: 3, Inode: 1}}}, 7, time.Unix(1, 0))
 	if !x.Verify(old) {
 		t.Error("the same process is taken for another")
 	}
@@ -121,7 +126,7 @@ func TestRecordAndChanged(t *testing.T) {
 	proc.refresh(x)
 	ref := x.byPID[10]
 	at := time.Unix(5, 0)
-	x.Record(Found{Proc: ref, Count: 3, Sockets: []Descriptor{{3, 1}}}, 7, at)
+	x.Record(Found{Proc: ref, Count: 3, Sockets: []Descriptor{{FD: 3, Inode: 1}}}, 7, at)
 	boom := errors.New("boom")
 	x.Record(Found{Proc: ref, Count: 1, Err: boom}, 8, time.Unix(6, 0))
 	if p := x.Proc(ref); p.Count != 3 || p.Sockets != 1 || p.Read != 7 || !p.ReadAt.Equal(at) || p.Unread != boom {
@@ -141,7 +146,7 @@ func TestRecordAndChanged(t *testing.T) {
 	if !own.Own || own.Netns == 0 {
 		t.Errorf("this process in the index: %+v", own)
 	}
-	own.Count = math.MaxInt64
+	own.tables = []Table{{Count: math.MaxInt64}}
 	if !host.Changed(own) {
 		t.Error("another number of descriptors is no change")
 	}
@@ -170,5 +175,124 @@ func TestOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int32{15, 16, 12, 14, 13, 11}, got); diff != "" {
 		t.Errorf("pids (-want +got):\n%s", diff)
+	}
+}
+
+// TestVerifyCannotTell: that the start time cannot be read says nothing about
+// the process. Once every holder was taken for dead when descriptors ran out.
+func TestVerifyCannotTell(t *testing.T) {
+	proc := newFakeProc(t)
+	x := proc.open()
+	proc.start(10, 100, 5)
+	proc.refresh(x)
+	ref := identify(x, 10, 100)
+	var limit unix.Rlimit
+	proc.must(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = 0
+	proc.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	same := x.Verify(ref)
+	proc.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if p := x.Proc(ref); !same || !p.Alive || !errors.Is(p.Unread, unix.EMFILE) {
+		t.Errorf("no descriptor left to ask: same %v, %+v", same, p)
+	}
+	if p := x.Proc(ref); !x.Verify(ref) || p.Unread != nil {
+		t.Errorf("asked again: %+v", p)
+	}
+	// Why its descriptors could not be read is not forgotten for that.
+	boom := errors.New("boom")
+	x.Record(Found{Proc: ref, Err: boom}, 1, time.Unix(1, 0))
+	if p := x.Proc(ref); !x.Verify(ref) || p.Unread != boom {
+		t.Errorf("unreadable: %+v", p)
+	}
+}
+
+// TestChangedWithoutSize: kernels before 6.2 give no number of descriptors, as
+// directories of the fake do not. They are counted then.
+func TestChangedWithoutSize(t *testing.T) {
+	proc := newFakeProc(t)
+	x := proc.open()
+	if x.sized {
+		t.Fatal("the size of a directory is taken for the number of descriptors")
+	}
+	proc.start(10, 100, 5)
+	proc.fd(10, 0, "/dev/null")
+	proc.fd(10, 7, "socket:[123]")
+	proc.refresh(x)
+	ref := x.byPID[10]
+	if !x.Changed(x.Proc(ref)) {
+		t.Error("a process that was never read did not change")
+	}
+	f := walk(t, x, 1, 123)[10]
+	x.Record(f, 1, time.Unix(1, 0))
+	expect := func(what string, want bool) {
+		t.Helper()
+		if got := x.Changed(x.Proc(ref)); got != want {
+			t.Errorf("%s: changed %v, want %v", what, got, want)
+		}
+		x.Walk(t.Context(), x.Order(), 1, Wanted{SkipUnchanged: true, Holds: func(uint32) bool { return false }}, func(f Found) bool {
+			if f.Skipped == want {
+				t.Errorf("%s: skipped %v", what, f.Skipped)
+			}
+			return true
+		})
+	}
+	expect("as it was", false)
+	proc.fd(10, 8, "socket:[124]")
+	expect("one more", true)
+	proc.must(os.Remove(filepath.Join(proc.root, "10/fd/7")))
+	expect("another", true)
+	x.Record(walk(t, x, 1)[10], 2, time.Unix(2, 0))
+	expect("read again", false)
+}
+
+// TestSized: this kernel tells, and can compare tables.
+func TestSized(t *testing.T) {
+	host, err := Open(procfs.New("/proc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	require.Kernel(t, 6, 2)
+	if !host.sized || !host.kcmp {
+		t.Errorf("sized %v, kcmp %v", host.sized, host.kcmp)
+	}
+}
+
+// TestInterrupted: what was found halfway counts, the reading does not.
+func TestInterrupted(t *testing.T) {
+	proc := newFakeProc(t)
+	proc.start(10, 1, 5)
+	const n = 3000 // more than one buffer of directory entries
+	for fd := range n {
+		proc.fd(10, fd, fmt.Sprintf("socket:[%d]", fd+1))
+	}
+	x := proc.open()
+	proc.refresh(x)
+	late := errors.New("late")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var found []Found
+	x.Walk(ctx, x.Order(), 1, Wanted{Holds: func(uint32) bool { cancel(late); return true }}, func(f Found) bool {
+		found = append(found, f)
+		return true
+	})
+	if len(found) != 1 {
+		t.Fatalf("%d readings, want the interrupted one", len(found))
+	}
+	f := found[0]
+	if !f.Partial || !errors.Is(f.Err, late) || len(f.Sockets) == 0 || len(f.Sockets) >= n || f.Tables != nil {
+		t.Errorf("partial %v, error %v, %d sockets, tables %v", f.Partial, f.Err, len(f.Sockets), f.Tables)
+	}
+	x.Record(f, 7, time.Unix(1, 0))
+	p := x.Proc(f.Proc)
+	if p.Read != 0 || p.Count != -1 || p.Sockets != len(f.Sockets) || p.Unread != nil || !p.Tried.IsZero() || p.Interrupted != 1 {
+		t.Errorf("recorded as %+v", p)
+	}
+	if !x.Changed(p) {
+		t.Error("it need not be read again")
+	}
+	x.Record(walk(t, x, 1)[10], 8, time.Unix(2, 0))
+	if p.Read != 8 || p.Count != n || p.Interrupted != 0 {
+		t.Errorf("read in full: %+v", p)
 	}
 }

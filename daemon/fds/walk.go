@@ -1,11 +1,10 @@
 package fds
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,23 +13,57 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
+	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 )
 
-// Descriptor is a socket descriptor of a process.
+// Descriptor is a descriptor of a socket or a network namespace.
 type Descriptor struct {
 	FD    int32
 	Inode uint32
+	// TID is the thread whose table has it, 0 for that of the main thread,
+	// which nearly all threads share.
+	TID int32
+}
+
+// Task is the id by which the kernel finds the descriptor of process pid: that
+// of the thread, or pid itself. /proc has each thread under its id, too, though
+// it does not list them (proc_pid_lookup).
+func (d Descriptor) Task(pid int32) int32 {
+	if d.TID != 0 {
+		return d.TID
+	}
+	return pid
+}
+
+// Path is the link of the descriptor of process pid in the proc file system at
+// root.
+func (d Descriptor) Path(root string, pid int32) string {
+	return tableDir(root, pid, d.TID) + "/" + strconv.Itoa(int(d.FD))
 }
 
 // Found is what reading one process gave.
 type Found struct {
 	Proc    owner.ProcRef
 	Skipped bool         // not read: as many descriptors as at its last reading
-	Count   int64        // open descriptors
+	Count   int64        // open descriptors, in all its tables
+	Tables  []Table      // that were read to their end
 	Sockets []Descriptor // that Wanted asked for
 	Others  []Descriptor // TCP and MPTCP sockets that no dump showed, if asked
 	Netns   []Descriptor // descriptors of network namespaces
-	Err     error        // its descriptors could not be read, or not all
+	// ThreadNetns has one thread for each network namespace that a thread is
+	// in and the process is not, if Wanted asked for threads.
+	ThreadNetns []ThreadNetns
+	// Err: its descriptors could not be read, or not all. What was read by then
+	// holds all the same.
+	Err error
+	// Partial: the reading was interrupted; Err is the cause of the context.
+	Partial bool
+}
+
+// ThreadNetns is the network namespace of a thread, /proc/TID/ns/net.
+type ThreadNetns struct {
+	TID   int32
+	Inode uint32
 }
 
 // Wanted says what a walk looks for. Holds is called from several goroutines.
@@ -42,31 +75,38 @@ type Wanted struct {
 	// Others asks for TCP sockets that Holds does not know, too: the
 	// candidates for hidden ones.
 	Others bool
+	// Threads asks for threads with a descriptor table (CLONE_FILES) or a
+	// network namespace of their own. Where a process is known to have such
+	// tables they are read in any case.
+	Threads bool
 }
 
 // Walk reads the descriptors of processes in order, with as many workers, and
 // calls yield for each, in no particular order. It ends early when yield
-// returns false or ctx ends; every worker has ended when it returns. A
-// process that ended meanwhile is skipped.
+// returns false or ctx ends; every worker has ended when it returns. When ctx
+// ends, what was read by then is still yielded, in part where it was in the
+// middle of a process (Found.Partial). A process that ended meanwhile is
+// yielded with an error that procfs.Gone knows.
 func (x *Index) Walk(ctx context.Context, order []owner.ProcRef, workers int, want Wanted, yield func(Found) bool) {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var (
 		next    atomic.Int64
 		wg      sync.WaitGroup
 		results = make(chan Found, 64)
 	)
 	type target struct {
-		pid   int32
-		count int64
+		pid    int32
+		tables []Table
 	}
 	targets := make([]target, len(order))
 	for i, ref := range order {
 		p := x.Proc(ref)
-		targets[i] = target{p.PID, p.Count}
+		targets[i] = target{p.PID, p.tables}
 	}
 	for range max(1, min(workers, len(order))) {
 		wg.Go(func() {
-			w := walker{root: x.fs.Root(), want: want, dents: make([]byte, 32<<10)}
+			w := walker{fs: x.fs, sized: x.sized, kcmp: x.kcmp, want: want, dents: make([]byte, 32<<10)}
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= len(order) {
@@ -74,132 +114,168 @@ func (x *Index) Walk(ctx context.Context, order []owner.ProcRef, workers int, wa
 				}
 				t := targets[i]
 				found := Found{Skipped: true}
-				if !want.SkipUnchanged || t.count < 0 || changed(w.root, t.pid, t.count) {
-					found = w.read(ctx, t.pid)
+				if !want.SkipUnchanged || len(t.tables) == 0 || w.changed(t.pid, t.tables) {
+					found = w.read(ctx, t.pid, want.Threads || len(t.tables) > 1)
 				}
 				found.Proc = order[i]
-				select {
-				case results <- found:
-				case <-ctx.Done():
-				}
+				results <- found // received until all workers have ended
 			}
 		})
 	}
 	go func() { wg.Wait(); close(results) }()
+	stopped := false
 	for found := range results {
-		if ctx.Err() == nil && !yield(found) {
+		if !stopped && !yield(found) {
+			stopped = true
 			cancel()
 		}
 	}
-	cancel()
 }
 
-// Record notes the outcome of reading a process in full.
+// Record notes the outcome of reading a process. One that was interrupted
+// counts as a holder of what was found, but not as read.
 func (x *Index) Record(f Found, search uint32, now time.Time) {
 	p := x.Proc(f.Proc)
-	p.Unread, p.Tried = f.Err, now
+	if f.Partial {
+		p.Interrupted++
+		p.Sockets = max(p.Sockets, len(f.Sockets))
+		if p.ReadAt.IsZero() {
+			p.ReadAt = now
+		}
+		return
+	}
+	p.Tried, p.Interrupted = now, 0
+	p.Unread, p.unsure = f.Err, false
 	if f.Err != nil {
 		return
 	}
 	p.Count, p.Sockets, p.Read, p.ReadAt = f.Count, len(f.Sockets), search, now
+	p.tables = f.Tables
 }
 
 // walker reads descriptor tables with buffers of its own.
 type walker struct {
-	root  string
+	fs    procfs.FS
+	sized bool // see Index
+	kcmp  bool
 	want  Wanted
 	dents []byte
 	link  [80]byte
 }
 
-// read lists the descriptors of a process. readlink rather than stat: it never
-// asks the file system behind a descriptor, so a dead NFS server cannot hang
-// the walk (proc_fd_link, d_path).
-func (w *walker) read(ctx context.Context, pid int32) (f Found) {
-	dir := fmt.Sprintf("%s/%d/fd", w.root, pid)
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// read lists the descriptors of a process.
+func (w *walker) read(ctx context.Context, pid int32, threads bool) (f Found) {
+	main := int32(0)
+	f.Err = w.list(ctx, pid, main, &f)
+	if f.Count == 0 && !f.Partial && !procfs.Gone(f.Err) {
+		// Nothing to see: its main thread may have ended and others live on.
+		if tid := instead(w.fs, pid); tid != 0 {
+			main, f.Tables = tid, nil
+			f.Err = w.list(ctx, pid, main, &f)
+		}
+	}
+	if threads && f.Err == nil {
+		f.Err = w.threads(ctx, pid, main, &f)
+	}
+	return f
+}
+
+// instead returns a living thread of a process whose main thread has ended, 0
+// where that is not the case.
+func instead(fs procfs.FS, pid int32) int32 {
+	if st, err := fs.Stat(int(pid)); err != nil || !st.MainEnded() {
+		return 0
+	}
+	tid, err := fs.LivingThread(int(pid))
 	if err != nil {
-		f.Err = &os.PathError{Op: "open", Path: dir, Err: err}
-		return f
+		return 0
+	}
+	return int32(tid)
+}
+
+// list reads one descriptor table of a process.
+//
+// It uses readlink rather than stat, which never asks the file system behind a
+// descriptor (proc_fd_link, d_path): a dead NFS server does not hang it. Only
+// descriptors that were sockets a moment before are asked more; see isTCP.
+func (w *walker) list(ctx context.Context, pid, tid int32, f *Found) error {
+	dir := tableDir(w.fs.Root(), pid, tid)
+	fd, err := openDir(dir)
+	if err != nil {
+		return err
 	}
 	defer unix.Close(fd)
+	table := Table{TID: tid, Last: -1}
 	for {
 		n, err := unix.Getdents(fd, w.dents)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			f.Err = &os.PathError{Op: "getdents", Path: dir, Err: err}
-			return f
+			return &os.PathError{Op: "getdents", Path: dir, Err: err}
 		}
 		if n == 0 {
-			return f
+			f.Tables = append(f.Tables, table)
+			return nil
 		}
 		if ctx.Err() != nil {
-			f.Err = ctx.Err()
-			return f
+			f.Partial = true
+			return context.Cause(ctx)
 		}
-		if err := w.entries(fd, pid, w.dents[:n], &f); err != nil {
-			f.Err = fmt.Errorf("list %s: %w", dir, err)
-			return f
+		before := table.Count
+		err = w.entries(fd, pid, w.dents[:n], &table, f)
+		f.Count += table.Count - before
+		if err != nil {
+			return fmt.Errorf("list %s: %w", dir, err)
 		}
 	}
 }
 
-// direntName is the offset of the name in struct linux_dirent64: ino u64,
-// off s64, reclen u16, type u8, then a name that ends in NUL.
-const direntName = 19
-
-func (w *walker) entries(dirfd int, pid int32, b []byte, f *Found) error {
-	for len(b) > 0 {
-		if len(b) < direntName+1 {
-			return fmt.Errorf("directory entry of %d bytes", len(b))
+// entries looks at the descriptors in a getdents64 buffer.
+func (w *walker) entries(dirfd int, pid int32, b []byte, table *Table, f *Found) error {
+	for name, err := range procfs.Dirents(b) {
+		if err != nil {
+			return err
 		}
-		size := int(binary.NativeEndian.Uint16(b[16:]))
-		if size <= direntName || size > len(b) {
-			return fmt.Errorf("directory entry says %d of %d bytes", size, len(b))
+		if n, ok := decimal(name); ok { // neither . nor ..
+			table.add(int32(n))
+			w.descriptor(dirfd, pid, name, Descriptor{FD: int32(n), TID: table.TID}, f)
 		}
-		name := b[direntName:size]
-		b = b[size:]
-		// The name ends at its NUL; what pads the entry after it is left over
-		// from earlier calls.
-		n, ok := decimal(name)
-		if !ok || bytes.IndexByte(name, 0) < 0 {
-			continue // . and ..
-		}
-		f.Count++
-		w.descriptor(dirfd, pid, name, int32(n), f)
 	}
 	return nil
 }
 
 // descriptor looks at one. The name is passed to the kernel where it lies, with
 // its NUL: a string for each would be the largest cost of a walk.
-func (w *walker) descriptor(dirfd int, pid int32, name []byte, fd int32, f *Found) {
+func (w *walker) descriptor(dirfd int, pid int32, name []byte, d Descriptor, f *Found) {
 	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(dirfd), uintptr(unsafe.Pointer(&name[0])),
 		uintptr(unsafe.Pointer(&w.link[0])), uintptr(len(w.link)), 0, 0)
 	if errno != 0 {
 		return // closed meanwhile
 	}
 	link := w.link[:n]
-	if inode, ok := linkInode(link, "socket:["); ok {
+	var ok bool
+	if d.Inode, ok = linkInode(link, "socket:["); ok {
 		switch {
-		case w.want.Holds(inode):
-			f.Sockets = append(f.Sockets, Descriptor{fd, inode})
-		case w.want.Others && isTCP(w.root, pid, fd):
-			f.Others = append(f.Others, Descriptor{fd, inode})
+		case w.want.Holds(d.Inode):
+			f.Sockets = append(f.Sockets, d)
+		case w.want.Others && isTCP(d.Path(w.fs.Root(), pid)):
+			f.Others = append(f.Others, d)
 		}
-	} else if inode, ok := linkInode(link, "net:["); ok {
-		f.Netns = append(f.Netns, Descriptor{fd, inode})
+	} else if d.Inode, ok = linkInode(link, "net:["); ok {
+		f.Netns = append(f.Netns, d)
 	}
 }
 
 // isTCP asks a socket for its protocol without taking it from its process:
 // the attribute system.sockprotoname of its inode (sockfs_xattr_get in
-// net/socket.c).
-func isTCP(root string, pid, fd int32) bool {
+// net/socket.c). It follows the link, so it asks whatever the descriptor stands
+// for by now: if the process put a file of a dead NFS server in the place of
+// the socket since readlink, this waits for that server. There is no way
+// around: fgetxattr refuses descriptors opened with O_PATH.
+func isTCP(path string) bool {
 	var name [16]byte
-	n, err := unix.Getxattr(fmt.Sprintf("%s/%d/fd/%d", root, pid, fd), "system.sockprotoname", name[:])
+	n, err := unix.Getxattr(path, "system.sockprotoname", name[:])
 	if err != nil {
 		return false
 	}

@@ -225,8 +225,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // bare takes operation and path off, which Run names itself.
 func bare(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}
 	return err

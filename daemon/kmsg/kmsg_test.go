@@ -114,22 +114,46 @@ func TestCounts(t *testing.T) {
 		want    reading.LogCounts
 	}{
 		{"nothing", nil, reading.LogCounts{Readable: true}},
-		{"each kind", []any{rec(6, 5, oom), rec(6, 6, orphans), rec(4, 7, full), rec(6, 8, "eth0: up"), rec(6, 9, oom)},
-			reading.LogCounts{Readable: true, OutOfMemory: 2, TooManyOrphans: 1, ConntrackFull: 1}},
-		{"forged by a program", []any{rec(12, 5, oom), rec(8, 6, orphans), rec(30, 7, full)},
-			reading.LogCounts{Readable: true}},
-		{"gap after EPIPE", []any{rec(6, 5, oom), overwritten(), rec(6, 105, oom)},
-			reading.LogCounts{Readable: true, OutOfMemory: 2, Lost: 99}},
-		{"gap without EPIPE", []any{rec(6, 5, "x"), rec(6, 7, "y")},
-			reading.LogCounts{Readable: true, Lost: 1}},
-		{"EPIPE without a gap", []any{rec(6, 5, "x"), overwritten(), rec(6, 6, "y")},
-			reading.LogCounts{Readable: true}},
-		{"EPIPE before the first", []any{overwritten(), rec(6, 105, oom)},
-			reading.LogCounts{Readable: true, OutOfMemory: 1, Lost: 1}},
-		{"first number is not a gap", []any{rec(6, 9000, "x")},
-			reading.LogCounts{Readable: true}},
-		{"garbage is lost", []any{rec(6, 1, "x"), "no header\n", rec(6, 3, oom)},
-			reading.LogCounts{Readable: true, OutOfMemory: 1, Lost: 1}},
+		{
+			"each kind",
+			[]any{rec(6, 5, oom), rec(6, 6, orphans), rec(4, 7, full), rec(6, 8, "eth0: up"), rec(6, 9, oom)},
+			reading.LogCounts{Readable: true, OutOfMemory: 2, TooManyOrphans: 1, ConntrackFull: 1},
+		},
+		{
+			"forged by a program",
+			[]any{rec(12, 5, oom), rec(8, 6, orphans), rec(30, 7, full)},
+			reading.LogCounts{Readable: true},
+		},
+		{
+			"gap after EPIPE",
+			[]any{rec(6, 5, oom), overwritten(), rec(6, 105, oom)},
+			reading.LogCounts{Readable: true, OutOfMemory: 2, Lost: 99},
+		},
+		{
+			"gap without EPIPE",
+			[]any{rec(6, 5, "x"), rec(6, 7, "y")},
+			reading.LogCounts{Readable: true, Lost: 1},
+		},
+		{
+			"EPIPE without a gap",
+			[]any{rec(6, 5, "x"), overwritten(), rec(6, 6, "y")},
+			reading.LogCounts{Readable: true},
+		},
+		{
+			"EPIPE before the first",
+			[]any{overwritten(), rec(6, 105, oom)},
+			reading.LogCounts{Readable: true, OutOfMemory: 1, Lost: 1},
+		},
+		{
+			"first number is not a gap",
+			[]any{rec(6, 9000, "x")},
+			reading.LogCounts{Readable: true},
+		},
+		{
+			"garbage is lost",
+			[]any{rec(6, 1, "x"), "no header\n", rec(6, 3, oom)},
+			reading.LogCounts{Readable: true, OutOfMemory: 1, Lost: 1},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			counts, matched, err := runFake(t, tt.answers...)

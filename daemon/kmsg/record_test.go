@@ -12,8 +12,10 @@ func TestParseRecord(t *testing.T) {
 		seq      uint64
 		message  string
 	}{
-		{"kernel", "6,339,5140900,-;TCP: out of memory -- consider tuning tcp_mem\n",
-			0, 339, "TCP: out of memory -- consider tuning tcp_mem"},
+		{
+			"kernel", "6,339,5140900,-;TCP: out of memory -- consider tuning tcp_mem\n",
+			0, 339, "TCP: out of memory -- consider tuning tcp_mem",
+		},
 		{"with caller", "4,7,1,-,caller=T123;hello\n", 0, 7, "hello"},
 		{"with device", "6,8,1,-;usb 1-1: new\n SUBSYSTEM=usb\n DEVICE=c189:1\n", 0, 8, "usb 1-1: new"},
 		{"userspace default", "12,342,1124488749,-;TCP: out of memory\n", 1, 342, "TCP: out of memory"},

@@ -202,6 +202,7 @@ func TestKeep(t *testing.T) {
 	proc.enter(10, 77)
 	refresh(t, table, Member{PID: 10, Netns: 77})
 	before := inodes(table)
+	proc.enter(12, 55)
 	fd := filepath.Join(proc.root, "10/fd")
 	if err := os.MkdirAll(fd, 0o755); err != nil {
 		t.Fatal(err)
@@ -209,6 +210,15 @@ func TestKeep(t *testing.T) {
 	if err := os.Symlink("net:[55]", filepath.Join(fd, "3")); err != nil {
 		t.Fatal(err)
 	}
+	if !table.KeepThread(55, 12) || table.KeepThread(55, 12) {
+		t.Error("KeepThread does not tell what is new")
+	}
+	refresh(t, table, Member{PID: 10, Netns: 77})
+	if !slices.Contains(inodes(table), 55) {
+		t.Error("the thread's namespace is let go of")
+	}
+	proc.enter(12, 77)
+	refresh(t, table, Member{PID: 10, Netns: 77})
 	if !table.Keep(55, 10, 3) || table.Keep(55, 10, 3) || table.Keep(77, 10, 9) {
 		t.Error("Keep does not tell what is new")
 	}

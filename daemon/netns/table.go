@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,57 +21,64 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-// Namespace is one network namespace.
+// Namespace is one network namespace. The goroutine that scans owns it; what
+// Sample reads and writes is guarded by the table's mutex.
 type Namespace struct {
 	ID   reading.NetnsID
 	Home bool // the daemon's own
 
-	pid     int32  // a process in it, 0 where there is none
-	mount   string // a bind mount of it, "" where there is none
-	keeper  keeper // a process with a descriptor of it
+	holders
 	touched uint32
-	asked   bool // for ID.Cookie
+	asked   bool    // for ID.Cookie
+	failed  holders // with these it could not be entered or read
+	retry   uint32  // the turn in which it is tried with the same ones again
 
 	files   files
 	last    procfs.TCPExt
 	hasLast bool
 	inuse   int64
-	problem error // why it cannot be read, nil where it can
+	mptcp   *int64 // nil: not read yet, or the kernel has no MPTCP
+	problem error  // why it cannot be read, nil where it can
 }
 
-// keeper holds a namespace open by a descriptor.
+// holders are what holds a namespace, and leads to it.
+type holders struct {
+	pid     int32              // a process in it, 0 where there is none
+	mount   string             // a bind mount of it, "" where there is none
+	keepers [maxKeepers]keeper // processes with a descriptor of it, the latest first
+}
+
+// maxKeepers is how many descriptors of one namespace are remembered. Whoever
+// holds one may put another file into its place at any moment: a single one
+// could hide a namespace that others keep.
+const maxKeepers = 4
+
+// keeper holds a namespace open by a descriptor, or is a thread in it.
 type keeper struct{ pid, fd int32 }
 
-// files are kept open: opening them anew would cost five times as much. An open
-// file of /proc/net pins its namespace, so Refresh closes them as soon as
-// neither process nor mount nor descriptor holds it.
-type files struct {
-	sockstat  *procfs.SockstatFile
-	sockstat6 *procfs.Sockstat6File
-	netstat   *procfs.NetstatFile
-}
-
-func (f *files) close() {
-	_ = f.sockstat.Close()
-	_ = f.sockstat6.Close()
-	_ = f.netstat.Close()
-	*f = files{}
-}
+// aThread in the place of a descriptor.
+const aThread = -1
 
 // Table knows the namespaces. Sample and Totals may be called while another
 // goroutine scans: everything else belongs to that one.
 type Table struct {
 	fs     procfs.FS
 	enter  *Enterer
+	opener func(path string, inode uint32) (*os.File, error)
 	mounts []*mounts
+	list   map[uint32]*Namespace
+	stale  bool // order is not what list has
+	home   uint32
+	turn   uint32
 
-	mu    sync.Mutex // guards what follows, and the namespaces
-	list  map[uint32]*Namespace
-	order []*Namespace // by inode
-	home  uint32
-	turn  uint32
-	next  int
-	total procfs.TCPExt // since the table was opened
+	// mu is never held while a path is opened or a namespace entered, so that
+	// Sample does not wait for either.
+	mu       sync.Mutex
+	order    []*Namespace // by inode
+	next     int          // in order, for sockstat
+	nextStat int          // in order, for netstat
+	budget   time.Duration
+	total    procfs.TCPExt // since the table was opened
 }
 
 // Open opens a table over a proc file system; the namespaces that bind mounts
@@ -80,9 +88,9 @@ func Open(fs procfs.FS) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{fs: fs, enter: enter, list: map[uint32]*Namespace{}}
-	if t.home, err = inodeOf(enter.home); err != nil {
-		return nil, errors.Join(err, enter.Close())
+	t := &Table{
+		fs: fs, enter: enter, opener: enter.open, home: enter.inode,
+		list: map[uint32]*Namespace{}, budget: netstatBudget,
 	}
 	own, err := openMounts(fs.Root()+"/self/mountinfo", "")
 	if err != nil {
@@ -125,10 +133,8 @@ type Member struct {
 // Refresh takes the processes of the host and finds its namespaces. One that no
 // process, mount or descriptor holds any more is let go of.
 func (t *Table) Refresh(members func(yield func(Member) bool)) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.turn++
-	t.touch(t.home).Home = true
+	t.touch(t.home)
 	for m := range members {
 		if m.Netns == 0 {
 			continue
@@ -148,36 +154,46 @@ func (t *Table) Refresh(members func(yield func(Member) bool)) error {
 			t.touch(inode).mount = path
 		}
 	}
+	var gone []*Namespace
 	for inode, n := range t.list {
-		if n.touched == t.turn || t.kept(n) {
+		kept := t.kept(n)
+		if n.touched == t.turn || kept {
 			continue
 		}
-		n.files.close()
 		delete(t.list, inode)
-		t.order = nil
+		t.stale = true
+		gone = append(gone, n)
 	}
-	if t.order == nil {
-		t.sort()
+	t.publish()
+	for _, n := range gone {
+		t.replace(n, files{}, nil)
 	}
 	for _, n := range t.order {
-		t.learnCookie(n)
+		t.learn(n)
 	}
 	return errors.Join(errs...)
 }
 
-func (t *Table) sort() {
-	t.order = slices.SortedFunc(maps.Values(t.list), func(a, b *Namespace) int {
+// publish shows Sample the list.
+func (t *Table) publish() {
+	if !t.stale {
+		return
+	}
+	order := slices.SortedFunc(maps.Values(t.list), func(a, b *Namespace) int {
 		return cmp.Compare(a.ID.Inode, b.ID.Inode)
 	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.order, t.stale = order, false
 }
 
 // touch finds or makes the namespace and clears, once a turn, what held it.
 func (t *Table) touch(inode uint32) *Namespace {
 	n, ok := t.list[inode]
 	if !ok {
-		n = &Namespace{ID: reading.NetnsID{Inode: inode}}
+		n = &Namespace{ID: reading.NetnsID{Inode: inode}, Home: inode == t.home}
 		t.list[inode] = n
-		t.order = nil
+		t.stale = true
 	}
 	if n.touched != t.turn {
 		n.touched = t.turn
@@ -186,44 +202,94 @@ func (t *Table) touch(inode uint32) *Namespace {
 	return n
 }
 
-// kept: a descriptor that was seen still stands for the namespace.
+// kept: a descriptor that was seen still stands for the namespace. Others are
+// forgotten.
 func (t *Table) kept(n *Namespace) bool {
-	if n.keeper.pid == 0 {
-		return false
+	if n.touched != t.turn {
+		n.pid, n.mount = 0, ""
 	}
-	n.pid, n.mount = 0, ""
-	link, err := os.Readlink(t.keeperPath(n.keeper))
-	return err == nil && link == n.link()
+	var still [maxKeepers]keeper
+	count := 0
+	for _, k := range n.keepers {
+		if k.pid == 0 {
+			break
+		}
+		if link, err := os.Readlink(t.keeperPath(k)); err == nil && link == n.link() {
+			still[count] = k
+			count++
+		}
+	}
+	n.keepers = still
+	return count > 0
+}
+
+// learn asks for the namespace's cookie and opens its counters, both once.
+// Where that fails it is tried again when another process, mount or descriptor
+// holds the namespace, and else only now and then.
+func (t *Table) learn(n *Namespace) {
+	const rest = 64 // turns
+	if n.asked && n.files.sockstat != nil {
+		return
+	}
+	if n.retry != 0 && t.turn < n.retry && n.failed == n.holders {
+		return
+	}
+	n.retry = 0
+	if !n.asked {
+		n.asked = t.learnCookie(n)
+	}
+	if n.files.sockstat == nil {
+		f, err := t.openFiles(n)
+		t.replace(n, f, err)
+	}
+	if !n.asked || n.files.sockstat == nil {
+		n.failed, n.retry = n.holders, t.turn+rest
+	}
+}
+
+// replace gives the namespace other files.
+func (t *Table) replace(n *Namespace, f files, problem error) {
+	t.mu.Lock()
+	f, n.files, n.problem = n.files, f, problem
+	t.mu.Unlock()
+	f.close()
 }
 
 // link is the text of a link to the namespace (nsfs, ns_get_name).
 func (n *Namespace) link() string { return fmt.Sprintf("net:[%d]", n.ID.Inode) }
 
 func (t *Table) keeperPath(k keeper) string {
+	if k.fd == aThread {
+		return fmt.Sprintf("%s/%d/ns/net", t.fs.Root(), k.pid)
+	}
 	return fmt.Sprintf("%s/%d/fd/%d", t.fs.Root(), k.pid, k.fd)
 }
 
-// Keep records a descriptor of a namespace, found while reading a process. It
+// Keep records a descriptor of a namespace, found while reading a process, or
+// one of its threads that has a table of its own: pid may be a thread's. It
 // reports whether the namespace was not known before.
 func (t *Table) Keep(inode uint32, pid, fd int32) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	n, ok := t.list[inode]
 	if !ok {
 		n = t.touch(inode)
-		t.sort()
+		t.publish()
 	}
-	n.keeper = keeper{pid, fd}
-	t.learnCookie(n)
+	if k := (keeper{pid, fd}); !slices.Contains(n.keepers[:], k) {
+		copy(n.keepers[1:], n.keepers[:])
+		n.keepers[0] = k
+		if n.pid == 0 && n.mount == "" { // else it cannot be of help
+			t.learn(n)
+		}
+	}
 	return !ok
 }
 
+// KeepThread records a thread in another namespace than its process's main
+// thread, as Keep does a descriptor.
+func (t *Table) KeepThread(inode uint32, tid int32) bool { return t.Keep(inode, tid, aThread) }
+
 // All lists the namespaces by inode.
-func (t *Table) All() []*Namespace {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.order)
-}
+func (t *Table) All() []*Namespace { return slices.Clone(t.order) }
 
 // open opens the namespace through whatever holds it.
 func (t *Table) open(n *Namespace) (*os.File, error) {
@@ -234,28 +300,48 @@ func (t *Table) open(n *Namespace) (*os.File, error) {
 	if n.mount != "" {
 		paths = append(paths, n.mount)
 	}
-	if n.keeper.pid != 0 {
-		paths = append(paths, t.keeperPath(n.keeper))
-	}
-	errs := []error{fmt.Errorf("open network namespace %d: nothing holds it any more", n.ID.Inode)}
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	for _, k := range n.keepers {
+		if k.pid != 0 {
+			paths = append(paths, t.keeperPath(k))
 		}
-		inode, err := inodeOf(f)
-		if err == nil && inode == n.ID.Inode {
+	}
+	failed := &openError{inode: n.ID.Inode}
+	for _, path := range paths {
+		f, err := t.opener(path, n.ID.Inode)
+		if err == nil {
 			return f, nil
 		}
-		_ = f.Close()
-		errs = append(errs, fmt.Errorf("open %s: it is another namespace by now", path))
+		failed.errs = append(failed.errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, failed
+}
+
+// openError says why a namespace could not be opened, for each of the paths.
+type openError struct {
+	inode uint32
+	errs  []error
+}
+
+func (e *openError) Error() string {
+	err := errors.Join(e.errs...)
+	if err == nil {
+		err = errors.New("nothing holds it any more")
+	}
+	return fmt.Sprintf("open network namespace %d: %v", e.inode, err)
+}
+
+func (e *openError) Unwrap() []error { return e.errs }
+
+// gone: each path is known to lead there no more. A daemon out of descriptors
+// or memory knows nothing of the kind.
+func (e *openError) gone() bool {
+	return !slices.ContainsFunc(e.errs, func(err error) bool {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) && !errors.Is(err, errAnother)
+	})
 }
 
 // Gone reports whether nothing holds the namespace any more by which it could
-// be opened; one that may not be opened is not gone.
+// be opened; one that cannot be opened for any other reason is not gone.
 func (t *Table) Gone(n *Namespace) bool {
 	if n.Home {
 		return false
@@ -265,7 +351,8 @@ func (t *Table) Gone(n *Namespace) bool {
 		_ = f.Close()
 		return false
 	}
-	return !errors.Is(err, fs.ErrPermission)
+	failed, ok := errors.AsType[*openError](err)
+	return ok && failed.gone()
 }
 
 // Do runs f on a thread inside the namespace.

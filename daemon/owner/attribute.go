@@ -14,6 +14,7 @@ type Proc struct {
 	Alive  bool
 	PID    int32
 	Read   uint32 // search that last read all its descriptors
+	UID    *uint32
 	Holder reading.Holder
 }
 

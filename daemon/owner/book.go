@@ -31,6 +31,12 @@ func (b *Book) Put(o reading.Owner) Ref {
 	return r
 }
 
+// Find returns the reference of an owner that the book knows.
+func (b *Book) Find(key string) (Ref, bool) {
+	r, ok := b.byKey[key]
+	return r, ok
+}
+
 // Get returns the identity behind a reference that Put returned.
 func (b *Book) Get(r Ref) *reading.Owner { return &b.owners[r-1] }
 

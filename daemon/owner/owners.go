@@ -78,8 +78,8 @@ func (a *attribution) fillHolders(o *acc, own []ProcRef) {
 	for _, p := range procs[:min(len(procs), reading.MaxHolders)] {
 		o.Holders = append(o.Holders, a.in.Procs[p-1].Holder)
 	}
-	if len(own) > 0 && len(o.Holders) > 0 {
-		o.Command = o.Holders[0].Command
+	if len(own) > 0 {
+		o.Command, o.UID = o.Holders[0].Command, a.in.Procs[procs[0]-1].UID
 	}
 }
 

@@ -70,22 +70,31 @@ func (t *Table) stands(e *entry) bool {
 
 // Pair finds for each sender the socket of this host at its other end: first
 // among the large receivers, since who does not read has a full queue, then
-// by ask, which looks one connection up in the kernel and may be nil. A
-// loopback address is the peer only in the same namespace.
+// by ask, which looks one connection up in the kernel and may be nil. The
+// sender's own namespace comes first. A loopback address is the peer only
+// there; and where sockets of several other namespaces have the addresses
+// that the peer must have (those of containers are often the same), none is.
 func (e *Ends) Pair(ask func(End) (reading.Cookie, bool)) []End {
 	type key struct {
 		local, remote netip.AddrPort
 		ns            int
 	}
-	nsOf := func(n End) int {
-		if n.Local.Addr().IsLoopback() {
-			return int(n.NS)
+	const anywhere = -1
+	const several = reading.Cookie(0)
+	receivers := make(map[key]reading.Cookie, 2*len(e.recv))
+	put := func(k key, c reading.Cookie) {
+		if other, ok := receivers[k]; ok && other != c {
+			c = several
 		}
-		return -1
+		receivers[k] = c
 	}
-	receivers := make(map[key]reading.Cookie, len(e.recv))
 	for _, r := range e.recv {
-		receivers[key{unmapped(r.Local), unmapped(r.Remote), nsOf(r)}] = r.Cookie
+		k := key{unmapped(r.Local), unmapped(r.Remote), int(r.NS)}
+		put(k, r.Cookie)
+		if !r.Local.Addr().Unmap().IsLoopback() {
+			k.ns = anywhere
+			put(k, r.Cookie)
+		}
 	}
 	ends := slices.Clone(e.send)
 	slices.SortFunc(ends, func(a, b End) int {
@@ -93,7 +102,13 @@ func (e *Ends) Pair(ask func(End) (reading.Cookie, bool)) []End {
 	})
 	for i := range ends {
 		n := &ends[i]
-		if c, ok := receivers[key{unmapped(n.Remote), unmapped(n.Local), nsOf(*n)}]; ok {
+		k := key{unmapped(n.Remote), unmapped(n.Local), int(n.NS)}
+		c, ok := receivers[k]
+		if !ok {
+			k.ns = anywhere
+			c, ok = receivers[k]
+		}
+		if ok {
 			n.Peer = c
 		} else if ask != nil {
 			n.Peer, _ = ask(*n)

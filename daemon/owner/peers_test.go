@@ -77,6 +77,12 @@ func TestEndsPair(t *testing.T) {
 	e.Offer(5, receiver(103, "127.0.0.1:9", "127.0.0.1:3"))
 	e.Offer(0, sender(4, "10.0.0.1:4", "192.0.2.1:9"))
 	e.Offer(0, sender(5, "10.0.0.1:5", "10.0.0.2:9"))
+	e.Offer(0, sender(6, "10.0.0.1:6", "10.0.0.2:9")) // two others have the same addresses
+	e.Offer(5, receiver(106, "10.0.0.2:9", "10.0.0.1:6"))
+	e.Offer(6, receiver(206, "10.0.0.2:9", "10.0.0.1:6"))
+	e.Offer(6, sender(7, "10.0.0.1:7", "10.0.0.2:9")) // so have these, but one is here
+	e.Offer(5, receiver(107, "10.0.0.2:9", "10.0.0.1:7"))
+	e.Offer(6, receiver(207, "10.0.0.2:9", "10.0.0.1:7"))
 	var asked []reading.Cookie
 	ends := e.Pair(func(n End) (reading.Cookie, bool) {
 		asked = append(asked, n.Cookie)
@@ -85,7 +91,7 @@ func TestEndsPair(t *testing.T) {
 		}
 		return 0, false
 	})
-	want := map[reading.Cookie]reading.Cookie{1: 101, 2: 102, 3: 0, 4: 0, 5: 105}
+	want := map[reading.Cookie]reading.Cookie{1: 101, 2: 102, 3: 0, 4: 0, 5: 105, 6: 0, 7: 207}
 	for _, n := range ends {
 		if n.Peer != want[n.Cookie] {
 			t.Errorf("peer of %d is %d, want %d", n.Cookie, n.Peer, want[n.Cookie])

@@ -67,11 +67,13 @@ func endpointOf(ns uint16, a netip.AddrPort) endpoint {
 	return endpoint{ns: ns, addr: netip.AddrPortFrom(addr, a.Port())}
 }
 
-// candidates are the listeners that a queue may belong to, in the order in which
-// inet_lookup_listener prefers them: the exact address, IPv4's any, then
-// IPv6's any, which takes IPv4 connections too unless IPV6_V6ONLY is set. Of
-// several (SO_REUSEPORT) those with the child's cgroup id: a child inherits it
-// from its listener.
+// candidates are the listeners that a queue may belong to. A child inherits its
+// listener's cgroup id, so those that carry the same come first, wherever they
+// listen: a connection stays with the listener it came to when a nearer one is
+// opened later. Among them, and where none has that id, the order is that of
+// inet_lookup_listener: the exact address, IPv4's any, then IPv6's any, which
+// takes IPv4 connections too unless IPV6_V6ONLY is set. There may be several
+// (SO_REUSEPORT).
 func (q *Queues) candidates(k queueKey) []listener {
 	port := k.addr.Port()
 	wildcard := netip.AddrPortFrom(netip.Addr{}, port)
@@ -79,10 +81,11 @@ func (q *Queues) candidates(k queueKey) []listener {
 	if k.addr.Addr().Is4() {
 		tries = []endpoint{tries[0], {ns: k.ns, addr: wildcard, v4: true}, tries[1]}
 	}
+	var nearest []listener
 	for _, e := range tries {
 		all := q.listeners[e]
-		if len(all) == 0 {
-			continue
+		if len(nearest) == 0 {
+			nearest = all
 		}
 		var same []listener
 		for _, l := range all {
@@ -93,9 +96,8 @@ func (q *Queues) candidates(k queueKey) []listener {
 		if len(same) > 0 {
 			return same
 		}
-		return all
 	}
-	return nil
+	return nearest
 }
 
 // owners resolves each queue to its listener's owner, by ProcRef-1. A queue

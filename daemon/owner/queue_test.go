@@ -41,6 +41,8 @@ func TestQueues(t *testing.T) {
 		{"told apart by cgroup", []listens{{"127.0.0.1:80", "a", 1, 0}, {"127.0.0.1:80", "b", 2, 0}}, "127.0.0.1:80", 2, "b"},
 		{"a cgroup of none of them", []listens{{"127.0.0.1:80", "a", 1, 0}, {"127.0.0.1:80", "b", 2, 0}}, "127.0.0.1:80", 3, none},
 		{"a cgroup of neither, one owner", []listens{{"127.0.0.1:80", "a", 1, 0}, {"127.0.0.1:80", "a", 2, 0}}, "127.0.0.1:80", 3, "a"},
+		{"exact, opened after the child came to any", []listens{{"127.0.0.1:80", "a", 1, 0}, {"0.0.0.0:80", "b", 2, 0}}, "127.0.0.1:80", 2, "b"},
+		{"exact before any, a cgroup of neither", []listens{{"0.0.0.0:80", "b", 2, 0}, {"127.0.0.1:80", "a", 1, 0}}, "127.0.0.1:80", 3, "a"},
 		{"one of two unknown", []listens{{"127.0.0.1:80", "a", 0, 0}, {"127.0.0.1:80", "", 0, 0}}, "127.0.0.1:80", 0, none},
 	}
 	for _, tt := range tests {

@@ -1,7 +1,6 @@
 package procfs
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -33,44 +32,41 @@ func (p *PIDs) Append(dst []int32) ([]int32, error) {
 	if _, err := unix.Seek(p.fd, 0, unix.SEEK_SET); err != nil {
 		return dst, &os.PathError{Op: "seek", Path: p.root, Err: err}
 	}
-	for {
-		n, err := unix.Getdents(p.fd, p.buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return dst, &os.PathError{Op: "getdents", Path: p.root, Err: err}
-		}
-		if n == 0 {
-			return dst, nil
-		}
-		if dst, err = appendPIDs(dst, p.buf[:n]); err != nil {
-			return dst, fmt.Errorf("list %s: %w", p.root, err)
-		}
-	}
+	return appendNumbers(dst, p.fd, p.root, p.buf)
 }
 
 // Close closes the directory.
 func (p *PIDs) Close() error { return unix.Close(p.fd) }
 
-// direntName is the offset of d_name in struct linux_dirent64
-// (include/linux/dirent.h): u64 ino, s64 off, u16 reclen, u8 type, char name[].
-const direntName = 8 + 8 + 2 + 1
+// appendNumbers lists a directory from where it stands and appends the names
+// that are positive numbers.
+func appendNumbers(dst []int32, fd int, path string, buf []byte) ([]int32, error) {
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return dst, &os.PathError{Op: "getdents", Path: path, Err: err}
+		}
+		if n == 0 {
+			return dst, nil
+		}
+		if dst, err = appendPIDs(dst, buf[:n]); err != nil {
+			return dst, fmt.Errorf("list %s: %w", path, err)
+		}
+	}
+}
 
 // appendPIDs appends the entries of a getdents64 buffer whose name is a number.
 func appendPIDs(dst []int32, data []byte) ([]int32, error) {
-	for len(data) > 0 {
-		if len(data) < direntName {
-			return dst, fmt.Errorf("directory entry of %d bytes", len(data))
+	for name, err := range Dirents(data) {
+		if err != nil {
+			return dst, err
 		}
-		size := int(binary.NativeEndian.Uint16(data[16:]))
-		if size < direntName || size > len(data) {
-			return dst, fmt.Errorf("directory entry says it has %d of %d bytes", size, len(data))
-		}
-		if pid, ok := pidName(data[direntName:size]); ok {
+		if pid, ok := pidName(name); ok {
 			dst = append(dst, pid)
 		}
-		data = data[size:]
 	}
 	return dst, nil
 }

@@ -19,20 +19,31 @@ type Stat struct {
 	// State is the letter of proc(5): R, S, D, Z, T, t, X, I, ...
 	State byte
 	PPID  int
+	// Threads is the number of threads, the main one included even after it
+	// has ended (get_nr_threads).
+	Threads int64
 	// StartTime is in clock ticks (USER_HZ, 100 per second on every
 	// architecture in use) since boot: with PID it is never reused.
 	StartTime uint64
 }
 
 // Zombie reports whether the process has ended and holds no file any more.
-func (s Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
+func (s Stat) Zombie() bool { return s.ended() && s.Threads <= 1 }
+
+// MainEnded reports whether the main thread alone has ended (pthread_exit(3) in
+// main): the process looks like a zombie and /proc/PID/fd is empty, yet its
+// other threads live on and hold its files. See LivingThread.
+func (s Stat) MainEnded() bool { return s.ended() && s.Threads > 1 }
+
+func (s Stat) ended() bool { return s.State == 'Z' || s.State == 'X' }
 
 // Stat reads /proc/PID/stat. The error wraps fs.ErrNotExist, or ESRCH, where the
 // process is gone; Gone knows both.
-func (f FS) Stat(pid int) (Stat, error) {
+func (f FS) Stat(pid int) (Stat, error) { return f.stat(f.pidPath(pid, "stat")) }
+
+func (f FS) stat(path string) (Stat, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	path := f.pidPath(pid, "stat")
 	data, _, err := readOnce(path, *buf) // 52 short fields: always fits
 	if err != nil {
 		return Stat{}, err
@@ -66,10 +77,12 @@ func (f FS) UID(pid int) (uint32, error) {
 // programs that rewrite their title put the rest of the command line, and with
 // it secrets, into argv[0] (setproctitle; get_mm_cmdline in fs/proc/base.c).
 // The process chooses the text.
-func (f FS) Cmdline0(pid int) (string, error) {
+func (f FS) Cmdline0(pid int) (string, error) { return f.cmdline0(f.pidPath(pid, "cmdline")) }
+
+func (f FS) cmdline0(path string) (string, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	data, _, err := readOnce(f.pidPath(pid, "cmdline"), (*buf)[:maxTitle])
+	data, _, err := readOnce(path, (*buf)[:maxTitle])
 	if err != nil {
 		return "", err
 	}
@@ -89,7 +102,15 @@ func (f FS) Command(pid int) (string, error) {
 
 // CommandOf is Command for a process whose Stat is known already.
 func (f FS) CommandOf(s Stat) (string, error) {
-	arg, err := f.Cmdline0(s.PID)
+	path := f.pidPath(s.PID, "cmdline")
+	if s.MainEnded() {
+		tid, err := f.LivingThread(s.PID)
+		if err != nil {
+			return "", err
+		}
+		path = f.pidPath(s.PID, "task/"+strconv.Itoa(tid)+"/cmdline")
+	}
+	arg, err := f.cmdline0(path)
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +200,7 @@ func parseStat(data []byte) (Stat, error) {
 	}
 
 	// Field 3 of proc_pid_stat(5) is the first behind the name.
-	const stateField, ppidField, startField = 3, 4, 22
+	const stateField, ppidField, threadsField, startField = 3, 4, 20, 22
 	for i := stateField; i <= startField; i++ {
 		var word []byte
 		if word, line = nextWord(line); len(word) == 0 {
@@ -194,6 +215,11 @@ func parseStat(data []byte) (Stat, error) {
 		case ppidField:
 			if s.PPID, err = pid(word); err != nil {
 				return Stat{}, fmt.Errorf("parent: %w", err)
+			}
+		case threadsField:
+			// 0 for a process that is being reaped.
+			if s.Threads, err = count(word); err != nil {
+				return Stat{}, fmt.Errorf("threads: %w", err)
 			}
 		case startField:
 			n, err := count(word)

@@ -2,6 +2,8 @@ package procfs
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,10 +26,10 @@ func TestProcessFixture(t *testing.T) {
 		cgroup  Cgroup
 		v1Only  bool
 	}{
-		{1, Stat{1, "systemd", 'S', 0, 9}, "systemd", Cgroup{Path: "/init.scope"}, false},
-		{412, Stat{412, "task) (\nqueue", 'R', 1, 112424}, "task) (\nqueue (python3)",
+		{1, Stat{1, "systemd", 'S', 0, 1, 9}, "systemd", Cgroup{Path: "/init.scope"}, false},
+		{412, Stat{412, "task) (\nqueue", 'R', 1, 1, 112424}, "task) (\nqueue (python3)",
 			Cgroup{V1: "/system.slice/task-queue.service"}, true},
-		{77, Stat{77, "kworker/u4:1-events_unbound", 'I', 2, 66}, "kworker/u4:1-events_unbound", Cgroup{Path: "/"}, false},
+		{77, Stat{77, "kworker/u4:1-events_unbound", 'I', 2, 1, 66}, "kworker/u4:1-events_unbound", Cgroup{Path: "/"}, false},
 	} {
 		s, err := f.Stat(tt.pid)
 		if err != nil {
@@ -136,6 +138,96 @@ func TestHostileName(t *testing.T) {
 	}
 }
 
+// TestMainEnded: a dead main thread is no dead process while others live.
+func TestMainEnded(t *testing.T) {
+	for _, tt := range []struct {
+		state             byte
+		threads           int
+		zombie, mainEnded bool
+	}{
+		{'S', 1, false, false}, {'S', 5, false, false}, {'Z', 1, true, false}, {'Z', 2, false, true},
+		{'X', 1, true, false}, {'X', 0, true, false}, {'X', 3, false, true},
+	} {
+		line := fmt.Sprintf("5 (a) %c 7%s %d 0 99\n", tt.state, strings.Repeat(" 0", 15), tt.threads)
+		s, err := parseStat([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Threads != int64(tt.threads) || s.Zombie() != tt.zombie || s.MainEnded() != tt.mainEnded {
+			t.Errorf("%q: zombie %v, main thread ended %v: %+v", line, s.Zombie(), s.MainEnded(), s)
+		}
+	}
+}
+
+// TestDirents: a name has its NUL and nothing of what pads the entry behind it.
+func TestDirents(t *testing.T) {
+	b := dirents(".", "12", "a")
+	for i := range b[:24] { // "." has five bytes of padding
+		if i > direntName+1 {
+			b[i] = 0xaa
+		}
+	}
+	var names []string
+	for name, err := range Dirents(b) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, string(name))
+	}
+	equal(t, []string{".\x00", "12\x00", "a\x00"}, names)
+	for name, err := range Dirents(b) {
+		if err != nil || len(name) != 2 {
+			t.Errorf("%q, %v", name, err)
+		}
+		break // it may be left early
+	}
+	noEnd := dirents("1234")
+	for i := direntName; i < len(noEnd); i++ {
+		noEnd[i] = '1'
+	}
+	for what, bad := range map[string][]byte{"no end": noEnd, "cut": b[:30], "short": b[:direntName]} {
+		var last error
+		for _, err := range Dirents(bad) {
+			last = err
+		}
+		if last == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+}
+
+func TestThreads(t *testing.T) {
+	f := New(realProc)
+	tids, err := f.AppendThreads(nil, os.Getpid())
+	if err != nil || !slices.Contains(tids, int32(os.Getpid())) || len(tids) < 2 {
+		t.Errorf("own threads: %v, %v", tids, err)
+	}
+	if tid, err := f.LivingThread(os.Getpid()); err != nil || tid != os.Getpid() {
+		t.Errorf("own living thread: %d, %v", tid, err)
+	}
+	if _, err := f.AppendThreads(nil, math.MaxInt32); !Gone(err) {
+		t.Errorf("threads of nobody: %v", err)
+	}
+	// One that ended and that nobody waited for has its main thread, dead.
+	cmd := exec.CommandContext(t.Context(), "true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+		if s, err := f.Stat(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		} else if s.Zombie() {
+			break
+		} else if time.Since(begun) > 5*time.Second {
+			t.Fatalf("it does not end: %+v", s)
+		}
+	}
+	if tid, err := f.LivingThread(cmd.Process.Pid); !Gone(err) {
+		t.Errorf("living thread of a zombie: %d, %v", tid, err)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	tail := " S 7" + strings.Repeat(" 0", 17) + " 99 1 2\n"
 	for in, comm := range map[string]string{
@@ -153,7 +245,7 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %v", in, err)
 			continue
 		}
-		equal(t, Stat{5, comm, 'S', 7, 99}, got)
+		equal(t, Stat{5, comm, 'S', 7, 0, 99}, got)
 	}
 	refuses(t, parseStat, "", "5", "5 (a", "5 a)", ")(", "5 (a)", "5 (a)\n", "5 (a) S\n", "5 (a) S 7 0\n",
 		"(a)"+tail, "x (a)"+tail, "-5 (a)"+tail, "2147483648 (a)"+tail, "5 (a)"+strings.TrimSuffix(tail, "\n"),

@@ -139,7 +139,7 @@ type Verdict struct {
 type Reading struct {
 	Sample Sample // as taken at the end of the scan
 	Level  Level
-	// TookSeconds covers the scan; IndexAge says how old the oldest process
+	// Took covers the scan; IndexAge says how old the oldest process
 	// entry is that the owners rest on.
 	Took     time.Duration
 	IndexAge time.Duration

@@ -22,17 +22,27 @@ type sweep struct {
 	netns          []ledger.Netns            // namespaces that have or had sockets
 	at             []*netns.Namespace        // beside netns
 	sets           []uint64                  // beside netns: sums of the cookies counted
+	left           []leftOut                 // beside netns
 	orphans        int64
 	set, orphanSet uint64 // sums of cookies: of the namespace being dumped, of orphans
 	boundInactive  int64
-	blind          bool // some namespace could not be read
+	undumped       int64 // MPTCP sockets that this kernel does not list
+	blind          bool  // some namespace could not be read, or not all of it
 	gaps           []reading.Gap
+}
+
+// leftOut is what a dump does not show of its namespace.
+type leftOut struct {
+	rows  int   // rows without memory
+	mptcp int64 // MPTCP sockets
 }
 
 // sweep dumps every namespace that has sockets into the table.
 func (s *Scanner) sweep(ctx context.Context) (*sweep, error) {
 	w := &sweep{queues: owner.NewQueues(), kernelUse: map[reading.Cookie]string{}}
 	s.kernel.refresh()
+	s.finders.locals = locals{}
+	s.retryMPTCP()
 	s.spaces = s.netns.All()
 	s.used = make([]bool, len(s.spaces))
 	if len(s.spaces) > math.MaxUint16 {
@@ -73,7 +83,7 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 	s.used[ns] = true
 	count := ledger.Netns{Before: before}
 	w.set = 0
-	err = s.dump(ctx, n, func(sock *reading.Socket) {
+	left, err := s.list(ctx, n, func(sock *reading.Socket) {
 		s.row(w, ns, &count, sock)
 	})
 	count.ID = n.ID
@@ -88,6 +98,31 @@ func (s *Scanner) sweepOne(ctx context.Context, w *sweep, ns uint16, n *netns.Na
 	w.netns = append(w.netns, count)
 	w.at = append(w.at, n)
 	w.sets = append(w.sets, w.set)
+	w.left = append(w.left, left)
+	w.leave(n, left)
+}
+
+// leave notes what a dump did not show.
+func (w *sweep) leave(n *netns.Namespace, left leftOut) {
+	if left.rows > 0 {
+		w.blind = true
+		w.gaps = append(w.gaps, reading.Gap{
+			Code: "sockets-unreadable", What: fmt.Sprintf("%d sockets of netns %d", left.rows, n.ID.Inode),
+			Why: "the kernel told nothing of their memory",
+		})
+	}
+	if left.mptcp == 0 {
+		return
+	}
+	const code = "mptcp-undumpable"
+	w.blind = true
+	w.undumped += left.mptcp
+	i := slices.IndexFunc(w.gaps, func(g reading.Gap) bool { return g.Code == code })
+	if i < 0 {
+		i = len(w.gaps)
+		w.gaps = append(w.gaps, reading.Gap{Code: code, Why: "this kernel has MPTCP but does not list it: load the module mptcp_diag"})
+	}
+	w.gaps[i].What = fmt.Sprintf("%d MPTCP sockets", w.undumped)
 }
 
 // unreadable notes a namespace that could not be dumped, or not to the end. One
@@ -102,11 +137,18 @@ func (s *Scanner) unreadable(w *sweep, n *netns.Namespace, err error) {
 
 // dump lists the TCP and MPTCP sockets of a namespace.
 func (s *Scanner) dump(ctx context.Context, n *netns.Namespace, yield func(*reading.Socket)) error {
+	_, err := s.list(ctx, n, yield)
+	return err
+}
+
+// list is dump for who needs to know what it does not show.
+func (s *Scanner) list(ctx context.Context, n *netns.Namespace, yield func(*reading.Socket)) (left leftOut, err error) {
 	conn, err := s.connect(n)
 	if err != nil {
-		return err
+		return left, err
 	}
 	defer conn.Close()
+	defer func() { left.rows = conn.Skipped() }()
 	err = conn.DumpTCP(ctx, func(sock *reading.Socket) {
 		if sock.State == reading.Close && sock.Inode != 0 {
 			// Shown under bit 13, but with the state it has: tcp_diag walks the
@@ -117,18 +159,33 @@ func (s *Scanner) dump(ctx context.Context, n *netns.Namespace, yield func(*read
 		yield(sock)
 	})
 	if err != nil {
-		return err
+		return left, err
 	}
 	// A dump walks the whole table of MPTCP tokens, also where there are none.
-	if n, err := s.netns.MPTCP(n); s.noMPTCP || err == nil && n != nil && *n == 0 {
-		return nil
+	count, err := s.netns.MPTCP(n)
+	if err == nil && count != nil && *count == 0 {
+		return left, nil
 	}
-	err = conn.DumpMPTCP(ctx, yield)
-	if errors.Is(err, sockdiag.ErrUnsupported) {
-		s.noMPTCP = true
-		return nil
+	if !s.noMPTCP {
+		err = conn.DumpMPTCP(ctx, yield)
+		if !errors.Is(err, sockdiag.ErrUnsupported) {
+			return left, err
+		}
+		s.noMPTCP, s.mptcp = true, 0
 	}
-	return err
+	if count != nil {
+		left.mptcp = *count
+	}
+	return left, nil
+}
+
+// retryMPTCP asks again, now and then, for what the kernel could not list: a
+// module may be loaded by now, and one odd answer must not last for ever.
+func (s *Scanner) retryMPTCP() {
+	const rest = 100 // scans
+	if s.mptcp++; s.mptcp >= rest {
+		s.noMPTCP, s.mptcp = false, 0
+	}
 }
 
 // connect opens a sock_diag connection inside a namespace.
@@ -164,6 +221,7 @@ func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.So
 		w.orphanSet += uint64(sock.Cookie)
 	}
 	w.ends.Offer(ns, sock)
+	s.finders.locals.add(ns, sock)
 	if who := s.kernel.match(sock); who != "" {
 		w.kernelUse[owner.Key(sock)] = who
 	}
@@ -176,7 +234,7 @@ func (s *Scanner) row(w *sweep, ns uint16, count *ledger.Netns, sock *reading.So
 func (s *Scanner) recount(ctx context.Context, w *sweep) {
 	for i := range w.netns {
 		n := &w.netns[i]
-		if n.Before != n.After || n.Seen == n.Before {
+		if n.Before != n.After || n.Seen == n.Before || w.left[i].rows > 0 {
 			continue
 		}
 		var again ledger.Recount

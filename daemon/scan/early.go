@@ -24,7 +24,7 @@ func (s *Scanner) readEarly(ctx context.Context) *early {
 	e := &early{began: time.Now(), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(e.done)
-		every := fds.Wanted{Holds: func(uint32) bool { return true }}
+		every := fds.Wanted{Threads: true, Holds: func(uint32) bool { return true }}
 		s.index.Walk(ctx, s.index.Order(), s.cfg.Workers, every, func(f fds.Found) bool {
 			e.found = append(e.found, f)
 			return true

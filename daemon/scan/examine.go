@@ -42,7 +42,7 @@ func (s *Scanner) Examine(ctx context.Context) ([]Finding, error) {
 	}
 	findings := []Finding{kernelVersion()}
 	findings = append(findings, capabilities()...)
-	findings = append(findings, s.counters(), s.socketDump(ctx), s.mptcpDump(), s.namespaces(), s.processes(), s.fetching(), s.cgroups(), s.bus(ctx), kernelLog())
+	findings = append(findings, s.counters(), s.socketDump(ctx), s.mptcpDump(), s.namespaces(), s.pidNamespace(), s.processes(), s.fetching(), s.cgroups(), s.bus(ctx), kernelLog())
 	findings = append(findings, s.limits()...)
 	return findings, nil
 }
@@ -151,6 +151,16 @@ func (s *Scanner) namespaces() Finding {
 
 func (s *Scanner) enterable(n *netns.Namespace) error {
 	return s.netns.Do(n, func() error { return nil })
+}
+
+func (s *Scanner) pidNamespace() Finding {
+	if !s.hostPIDs {
+		return Finding{
+			"PID namespace", Degraded, "not the host's",
+			"processes outside it are not seen: their sockets are named by cgroup only",
+		}
+	}
+	return Finding{Name: "PID namespace", What: "the host's"}
 }
 
 func (s *Scanner) processes() Finding {

@@ -98,6 +98,8 @@ func runIfHelper() {
 		err = helpAccept(job[1])
 	case "dial":
 		err = helpDial(job[1])
+	case "drain":
+		err = helpDrain()
 	case "churn":
 		err = helpChurn()
 	case "scan":

@@ -19,6 +19,8 @@ type sources struct {
 	procs  []processSource // by owner.ProcRef-1
 	byPath map[string]groupSource
 	byID   map[uint64]cgroupRef
+	live   map[owner.Ref]struct{} // owners with a living process that holds sockets
+	turn   uint32
 }
 
 // processSource is a process that holds sockets.
@@ -34,6 +36,7 @@ type processSource struct {
 type groupSource struct {
 	source owner.Source
 	at     time.Time
+	used   uint32 // turn in which it was last asked for
 }
 
 type cgroupRef struct {
@@ -41,6 +44,7 @@ type cgroupRef struct {
 	gone bool
 	ref  owner.Ref
 	at   time.Time
+	used uint32
 }
 
 // groupAge is how long an answer about a cgroup or a process is good: a unit
@@ -49,7 +53,7 @@ type cgroupRef struct {
 const groupAge = 2 * time.Minute
 
 func newSources(s *Scanner, fs procfs.FS) *sources {
-	return &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}}
+	return &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}, live: map[owner.Ref]struct{}{}}
 }
 
 func (c *sources) of(ref owner.ProcRef) *processSource {
@@ -84,7 +88,8 @@ func (c *sources) ask(pid int32) (src processSource, ok bool) {
 	src.at = time.Now()
 	if cg, err := c.fs.Cgroup(int(pid)); err == nil {
 		src.path = cg.Path
-		if cg.V1Only() {
+		// Where systemd manages a v1 hierarchy, only that one has the units.
+		if label := cgroup.Parse(cgroup.Path(cg.V1)); len(cg.Path) <= 1 && label.Kind() != "" {
 			src.path = cg.V1
 		}
 	}
@@ -101,6 +106,8 @@ func (c *sources) ask(pid int32) (src processSource, ok bool) {
 // refreshAll brings the owners of all holders up to date, from answers that
 // are at most groupAge old.
 func (c *sources) refreshAll(ctx context.Context) {
+	c.turn++
+	clear(c.live)
 	for ref, p := range c.s.index.All {
 		if p.Identified {
 			c.refreshProcess(ctx, ref)
@@ -120,6 +127,7 @@ func (c *sources) refreshProcess(ctx context.Context, ref owner.ProcRef) {
 	who.Command, who.UID = src.base.Command, src.base.UID
 	id, _ := owner.Identify(who) // a process is always somebody
 	src.owner = c.s.book.Put(id)
+	c.live[src.owner] = struct{}{}
 	src.holder = reading.Holder{PID: int(src.base.PID), StartTime: src.base.StartTime, Command: src.base.Command, Unit: id.Unit}
 }
 
@@ -132,33 +140,61 @@ func (c *sources) cgroup(ctx context.Context, id uint64) owner.Ref {
 	}
 	known := c.byID[id]
 	if known.ref != 0 && known.gone == entry.Gone && now.Sub(known.at) < groupAge {
+		known.used = c.turn
+		c.byID[id] = known
 		return known.ref
 	}
-	known = cgroupRef{path: string(entry.Path), gone: entry.Gone, at: now}
+	known = cgroupRef{path: string(entry.Path), gone: entry.Gone, at: now, used: c.turn}
 	who := c.group(ctx, known.path)
 	who.CgroupGone = entry.Gone
 	if o, ok := owner.Identify(who); ok {
-		known.ref = c.s.book.Put(o)
+		known.ref = c.known(o)
 	}
 	c.byID[id] = known
 	return known.ref
+}
+
+// known puts an owner that only a cgroup names into the book. What a living
+// process says of the same owner stands: the cgroup may be one of an earlier
+// start, that is gone.
+func (c *sources) known(o reading.Owner) owner.Ref {
+	ref, ok := c.s.book.Find(o.Key)
+	if ok {
+		if _, live := c.live[ref]; live {
+			return ref
+		}
+		before := c.s.book.Get(ref)
+		o.UID, o.Command = before.UID, before.Command
+	}
+	return c.s.book.Put(o)
+}
+
+// forget drops what no scan has asked for lately.
+func (c *sources) forget() {
+	const turns = 20
+	for path, g := range c.byPath {
+		if c.turn-g.used > turns {
+			delete(c.byPath, path)
+		}
+	}
+	for id, k := range c.byID {
+		if c.turn-k.used > turns {
+			delete(c.byID, id)
+		}
+	}
 }
 
 // group says what is known of a cgroup path: PID 1's word where there is a bus,
 // otherwise the path's own as a label.
 func (c *sources) group(ctx context.Context, path string) owner.Source {
 	now := time.Now()
-	if g, ok := c.byPath[path]; ok && now.Sub(g.at) < groupAge {
-		return g.source
+	g, ok := c.byPath[path]
+	if !ok || now.Sub(g.at) >= groupAge {
+		g.source, g.at = c.read(ctx, path), now
 	}
-	const many = 20_000
-	if len(c.byPath) > many {
-		clear(c.byPath)
-		clear(c.byID)
-	}
-	source := c.read(ctx, path)
-	c.byPath[path] = groupSource{source, now}
-	return source
+	g.used = c.turn
+	c.byPath[path] = g
+	return g.source
 }
 
 func (c *sources) read(ctx context.Context, path string) owner.Source {

@@ -3,6 +3,7 @@ package scan
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/tcpmemd/tcpmemd/daemon/netns"
 	"github.com/tcpmemd/tcpmemd/daemon/owner"
@@ -11,46 +12,56 @@ import (
 )
 
 // finder looks single connections up in the kernel, for senders whose other end
-// is not among the large receivers. It remembers in which namespace a remote
-// address was found: usually one, and usually the sender's own.
+// is not among the large receivers: only in namespaces whose sockets have the
+// remote address as their own. Where it was found is remembered.
 func (s *Scanner) finder(ctx context.Context) func(owner.End) (reading.Cookie, bool) {
 	// Asking costs some microseconds each; a host with many unrelated remote
 	// peers must not pay for all of them.
-	const asks = 4096
+	const (
+		asks   = 4096
+		misses = 3 // from one namespace to one remote address, then no more
+	)
+	type way struct {
+		from   uint16
+		remote netip.Addr
+	}
 	left := asks
-	where := map[netip.Addr]int{} // index+1 of the namespace, -1: on none of them
+	found := map[way]uint16{}
+	missed := map[way]int{}
 	return func(e owner.End) (reading.Cookie, bool) {
-		remote := e.Remote.Addr().Unmap()
-		at := where[remote]
-		if at < 0 || left <= 0 {
+		w := way{e.NS, e.Remote.Addr().Unmap()}
+		spaces := s.finders.locals.spaces(e.NS, w.remote)
+		if at, ok := found[w]; ok {
+			spaces = []uint16{at}
+		}
+		if missed[w] >= misses {
 			return 0, false
 		}
-		try := func(i int) (reading.Cookie, bool) {
+		var peer reading.Cookie
+		var at uint16
+		for _, i := range spaces {
+			if left <= 0 || int(i) >= len(s.spaces) {
+				break
+			}
 			left--
-			return s.findIn(ctx, s.spaces[i], e)
-		}
-		if at > 0 {
-			return try(at - 1)
-		}
-		if int(e.NS) < len(s.spaces) {
-			if c, ok := try(int(e.NS)); ok {
-				where[remote] = int(e.NS) + 1
-				return c, true
+			c, ok := s.findIn(ctx, s.spaces[i], e)
+			switch {
+			case !ok:
+				continue
+			case peer != 0:
+				return 0, false // several have these addresses
+			}
+			peer, at = c, i
+			if i == e.NS {
+				break // a connection of one namespace ends there
 			}
 		}
-		if !remote.IsLoopback() {
-			for i := range s.spaces {
-				if i == int(e.NS) || !s.used[i] {
-					continue
-				}
-				if c, ok := try(i); ok {
-					where[remote] = i + 1
-					return c, true
-				}
-			}
+		if peer == 0 {
+			missed[w]++
+			return 0, false
 		}
-		where[remote] = -1
-		return 0, false
+		found[w] = at
+		return peer, true
 	}
 }
 
@@ -68,29 +79,102 @@ func (s *Scanner) findIn(ctx context.Context, n *netns.Namespace, e owner.End) (
 	return sock.Cookie, true
 }
 
-// finders keeps one connection open while several sockets of a namespace are
-// looked up.
-type finders struct {
-	n    *netns.Namespace
-	conn *sockdiag.Conn
+// locals knows which addresses the sockets of a sweep have, and where. The zero
+// value is empty.
+type locals struct {
+	at       map[netip.Addr][]uint16
+	lastAddr netip.Addr // sockets of one address often follow each other
+	lastNS   uint16
+	full     bool
 }
 
-func (f *finders) in(s *Scanner, n *netns.Namespace) (*sockdiag.Conn, error) {
-	if f.n == n && f.conn != nil {
-		return f.conn, nil
+const (
+	maxLocals      = 16_384 // addresses
+	maxLocalSpaces = 8      // namespaces with the same one: those of containers may all be alike
+)
+
+// add takes the address of a connection. Loopback addresses say nothing: they
+// are in every namespace.
+func (l *locals) add(ns uint16, s *reading.Socket) {
+	if s.State == reading.Listen || s.State == reading.BoundInactive {
+		return
 	}
-	f.close()
+	addr := s.Local.Addr().Unmap()
+	if addr == l.lastAddr && ns == l.lastNS || addr.IsLoopback() {
+		return
+	}
+	l.lastAddr, l.lastNS = addr, ns
+	if l.at == nil {
+		l.at = map[netip.Addr][]uint16{}
+	}
+	in, ok := l.at[addr]
+	switch {
+	case !ok && len(l.at) >= maxLocals:
+		l.full = true
+	case len(in) < maxLocalSpaces && !slices.Contains(in, ns):
+		l.at[addr] = append(in, ns)
+	}
+}
+
+// spaces are the namespaces in which a connection from one of them to remote
+// may end, that one first.
+func (l *locals) spaces(from uint16, remote netip.Addr) []uint16 {
+	if remote.IsLoopback() {
+		return []uint16{from}
+	}
+	in, ok := l.at[remote]
+	if !ok && !l.full {
+		return nil // another host
+	}
+	list := make([]uint16, 0, len(in)+1)
+	if !ok || slices.Contains(in, from) || len(in) == maxLocalSpaces {
+		list = append(list, from)
+	}
+	for _, ns := range in {
+		if ns != from {
+			list = append(list, ns)
+		}
+	}
+	return list
+}
+
+// finders keeps connections open while sockets are looked up, in whatever order
+// their namespaces come.
+type finders struct {
+	conns  map[*netns.Namespace]*sockdiag.Conn
+	locals locals
+}
+
+// maxFinders bounds the connections open at once: each keeps its namespace
+// alive.
+const maxFinders = 16
+
+func (f *finders) in(s *Scanner, n *netns.Namespace) (*sockdiag.Conn, error) {
+	if conn := f.conns[n]; conn != nil {
+		return conn, nil
+	}
+	if len(f.conns) >= maxFinders {
+		f.disconnect()
+	}
 	conn, err := s.connect(n)
 	if err != nil {
 		return nil, err
 	}
-	f.n, f.conn = n, conn
+	if f.conns == nil {
+		f.conns = map[*netns.Namespace]*sockdiag.Conn{}
+	}
+	f.conns[n] = conn
 	return conn, nil
 }
 
-func (f *finders) close() {
-	if f.conn != nil {
-		f.conn.Close()
+func (f *finders) disconnect() {
+	for _, conn := range f.conns {
+		conn.Close()
 	}
+	clear(f.conns)
+}
+
+func (f *finders) close() {
+	f.disconnect()
 	*f = finders{}
 }

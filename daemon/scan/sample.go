@@ -3,17 +3,20 @@ package scan
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // hostFiles are the counters of the whole host, kept open: a sample is taken
-// each second. The optional ones are nil where the kernel has none.
+// each second. The optional ones are nil where they could not be opened; for
+// all but conntrack, which most hosts do not have, that is a gap.
 type hostFiles struct {
-	fs        procfs.FS
 	mem       *procfs.TCPMemFile
 	sockstat  *procfs.SockstatFile
 	protocols *procfs.ProtocolsFile
@@ -21,12 +24,14 @@ type hostFiles struct {
 	timeWait  *procfs.CountFile
 	files     *procfs.UsageFile
 	conntrack *procfs.ConntrackFile
+	quantum   int // bytes, the unit of sockstat's mem
 	reserve   reading.Pages
 	gaps      []reading.Gap
 }
 
-func openHost(fs procfs.FS) (h *hostFiles, err error) {
-	h = &hostFiles{fs: fs}
+// openHost opens the counters below fs; sys is the root of sysfs.
+func openHost(fs procfs.FS, sys string) (h *hostFiles, err error) {
+	h = &hostFiles{quantum: memQuantum(kernelRelease(), pageSize)}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -57,7 +62,12 @@ func openHost(fs procfs.FS) (h *hostFiles, err error) {
 	if !os.IsNotExist(err) { // most hosts track no connections
 		optional("conntrack-unreadable", "tracked connections", err)
 	}
-	if h.reserve, err = reserveMax(fs); err != nil {
+	cpus, err := procfs.PossibleCPUs(sys)
+	if err != nil {
+		optional("cpus-unreadable", "the number of possible CPUs", err)
+		cpus = runtime.NumCPU()
+	}
+	if h.reserve, err = reserveMax(fs, cpus); err != nil {
 		return h, err
 	}
 	return h, nil
@@ -66,16 +76,41 @@ func openHost(fs procfs.FS) (h *hostFiles, err error) {
 // reserveMax is how far sockstat may differ from the sum over all sockets:
 // each CPU keeps up to mem_pcpu_rsv pages, either way (sk_memory_allocated_add
 // in include/net/sock.h).
-func reserveMax(fs procfs.FS) (reading.Pages, error) {
+func reserveMax(fs procfs.FS, cpus int) (reading.Pages, error) {
 	perCPU, err := fs.MemPCPURsv(pageSize)
-	if err != nil {
-		return 0, err
+	return perCPU * reading.Pages(cpus), err
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
 	}
-	cpus, err := procfs.PossibleCPUs("/sys")
-	if err != nil {
-		return 0, err
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// memQuantum is the unit in bytes of sockstat's mem. From Linux 4.11 to 5.19 it
+// is SK_MEM_QUANTUM, 4096 whatever the page size, while tcp_mem stays in pages
+// (sk_prot_mem_limits in include/net/sock.h, as it was); before and since 6.0
+// ("net: remove SK_MEM_QUANTUM") both are pages.
+func memQuantum(release string, pageSize int) int {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
+		return pageSize
 	}
-	return perCPU * reading.Pages(cpus), nil
+	if major == 4 && minor >= 11 || major == 5 {
+		return 4096
+	}
+	return pageSize
+}
+
+// pagesOf turns sockstat's mem into pages, rounded up: not zero where there is
+// something.
+func pagesOf(mem reading.Pages, quantum, pageSize int) reading.Pages {
+	if quantum == pageSize {
+		return mem
+	}
+	return reading.Pages((int64(mem)*int64(quantum) + int64(pageSize) - 1) / int64(pageSize))
 }
 
 func (h *hostFiles) close() {
@@ -94,8 +129,8 @@ func (h *hostFiles) close() {
 const EveryNamespace = 1 << 20
 
 // Sample reads the counters of the host, and of so many namespaces besides its
-// own, in turn. An error means that the pool itself could not be read; what
-// else is missing is in the sample's gaps.
+// own, in turn. An error means that tcp_mem, tcp_max_orphans or the host's
+// sockstat could not be read; what else is missing is in the sample's gaps.
 func (s *Scanner) Sample(namespaces int) (reading.Sample, error) {
 	problems := s.netns.Sample(namespaces)
 	v, err := s.host.read()
@@ -112,13 +147,16 @@ func (s *Scanner) Sample(namespaces int) (reading.Sample, error) {
 // the kernel log.
 func (s *Scanner) complete(v reading.Sample) reading.Sample {
 	v.Namespaces, v.Inuse, v.Kernel = s.netns.Totals()
+	if sum := s.netns.MPTCPTotal(); sum != nil {
+		v.MPTCP = sum
+	}
 	if s.cfg.KernelLog != nil {
 		v.Log = s.cfg.KernelLog()
 	}
 	return v
 }
 
-// read takes the whole-host counters.
+// read takes the whole-host counters; MPTCP is of the own namespace only.
 func (h *hostFiles) read() (v reading.Sample, err error) {
 	v = reading.Sample{At: time.Now(), PageSize: pageSize, ReserveMax: h.reserve, Gaps: slices.Clip(h.gaps)}
 	if v.Mem, err = h.mem.Read(); err != nil {
@@ -128,39 +166,40 @@ func (h *hostFiles) read() (v reading.Sample, err error) {
 	if err != nil {
 		return v, err
 	}
-	v.Used, v.Orphans, v.Alloc, v.TimeWait = st.Mem, st.Orphan, st.Alloc, st.TimeWait
+	v.Used = pagesOf(st.Mem, h.quantum, pageSize)
+	v.Orphans, v.Alloc, v.TimeWait = st.Orphan, st.Alloc, st.TimeWait
 	if v.MaxOrphans, err = h.orphans.Read(); err != nil {
 		return v, err
 	}
-	if h.protocols != nil {
-		p, err := h.protocols.Read()
-		if err != nil {
-			return v, err
-		}
-		v.UnderPressure, v.MPTCP = p.UnderPressure(), p.MPTCPSockets()
+	gap := func(code, what string, err error) {
+		v.Gaps = append(v.Gaps, reading.Gap{Code: code, What: what, Why: err.Error()})
 	}
-	gap := func(code string, err error) {
-		v.Gaps = append(v.Gaps, reading.Gap{Code: code, What: code, Why: fmt.Sprint(err)})
+	if h.protocols != nil {
+		if p, err := h.protocols.Read(); err == nil {
+			v.UnderPressure, v.MPTCP = p.UnderPressure(), p.MPTCPSockets()
+		} else {
+			gap("pressure-flag-unreadable", "the kernel's own pressure flag", err)
+		}
 	}
 	if h.timeWait != nil {
 		if n, err := h.timeWait.Read(); err == nil {
 			v.MaxTimeWait = &n
 		} else {
-			gap("time-wait-limit-unreadable", err)
+			gap("time-wait-limit-unreadable", "the limit of TIME_WAIT sockets", err)
 		}
 	}
 	if h.files != nil {
 		if u, err := h.files.Read(); err == nil {
 			v.Files = &u
 		} else {
-			gap("file-handles-unreadable", err)
+			gap("file-handles-unreadable", "file handles in use", err)
 		}
 	}
 	if h.conntrack != nil {
 		if u, err := h.conntrack.Read(); err == nil {
 			v.Conntrack = &u
 		} else {
-			gap("conntrack-unreadable", err)
+			gap("conntrack-unreadable", "tracked connections", err)
 		}
 	}
 	return v, nil

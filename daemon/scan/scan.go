@@ -21,8 +21,15 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	}
 	// Remember which cgroup has which id while it lives: a socket may carry the
 	// id long after the directory is gone.
-	if _, err := s.tree.Refresh(start); err != nil {
+	stats, err := s.tree.Refresh(start)
+	if err != nil {
 		r.Gaps = append(r.Gaps, reading.Gap{Code: "cgroup-unreadable", What: "the cgroup tree", Why: err.Error()})
+	}
+	if stats.Truncated || stats.Unreadable > 0 || stats.Rejected > 0 {
+		r.Gaps = append(r.Gaps, reading.Gap{
+			Code: "cgroup-incomplete", What: "names of some cgroups",
+			Why: fmt.Sprintf("of %d directories %d could not be read, %d found no room", stats.Directories, stats.Unreadable, stats.Rejected),
+		})
 	}
 	if err := s.pods.Refresh(start); err != nil {
 		r.Gaps = append(r.Gaps, reading.Gap{Code: "pod-names-unreadable", What: "names of pods", Why: err.Error()})
@@ -86,8 +93,9 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		Cgroup:     func(id uint64) owner.Ref { return s.sources.cgroup(ctx, id) },
 		KernelUse:  s.kernelOwners(w),
 		Namespaces: namespaceIDs(s.spaces),
-		Complete:   unreadable == 0,
+		Complete:   unreadable == 0 && s.hostPIDs,
 	})
+	s.sources.forget()
 	s.index.Settled()
 	s.finders.close()
 
@@ -173,6 +181,12 @@ func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 			Why: why + ": orphans of ended processes have no name",
 		})
 	}
+	if !s.hostPIDs {
+		gaps = append(gaps, reading.Gap{
+			Code: "pid-namespace", What: "processes outside this PID namespace",
+			Why: "only a tcpmemd in the host's PID namespace sees them: their sockets are named by cgroup only",
+		})
+	}
 	if _, _, err := s.units.Connected(ctx); err != nil {
 		gaps = append(gaps, reading.Gap{
 			Code: "bus-missing", What: "units by PID 1's word",
@@ -182,7 +196,7 @@ func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 	if t := s.table.Overflow; t.Sockets > 0 {
 		gaps = append(gaps, reading.Gap{
 			Code: "table-full", What: fmt.Sprintf("owners of %d sockets", t.Sockets),
-			Why: "the socket table reached its bound", MayHideBytes: &t.Bytes,
+			Why: fmt.Sprintf("the socket table is at its bound (state.table_size): %d rows found no room so far", s.table.Evicted), MayHideBytes: &t.Bytes,
 		})
 	}
 	return gaps

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
 	"github.com/tcpmemd/tcpmemd/daemon/fds"
 	"github.com/tcpmemd/tcpmemd/daemon/netns"
@@ -25,6 +27,7 @@ import (
 // Config says how a Scanner reads. The zero value of a field is its default.
 type Config struct {
 	Proc    string   // root of the proc file system, "/proc"
+	Sys     string   // root of sysfs, "/sys"
 	Logs    string   // below it the kubelet keeps the logs of pods, "/var/log"
 	Protect []string // globs of protected units, units.DefaultProtected
 	// TableBytes bounds the socket table: 64 MiB hold over 1,000,000 sockets.
@@ -41,6 +44,9 @@ type Config struct {
 func (c *Config) fill() {
 	if c.Proc == "" {
 		c.Proc = "/proc"
+	}
+	if c.Sys == "" {
+		c.Sys = "/sys"
 	}
 	if c.Logs == "" {
 		c.Logs = "/var/log"
@@ -73,6 +79,7 @@ type Scanner struct {
 	units    *units.Manager
 	busProbe error // why PID 1 cannot be asked, nil where it can
 	kernel   *kernelUsers
+	hostPIDs bool // every process of the host is in our proc file system
 
 	table   *owner.Table
 	book    *owner.Book
@@ -80,8 +87,10 @@ type Scanner struct {
 	fetcher *fds.Fetcher
 	finders finders
 	hidden  []hiddenRef
+	asking  askTurn // whose turn it is among them
 	buf     *sockdiag.Buffer
 	noMPTCP bool // this kernel cannot dump MPTCP
+	mptcp   int  // scans since that was found
 
 	lastFull time.Time     // when every process was last read
 	fullTook time.Duration // how long that took
@@ -109,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (s *Scanner, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.host, err = openHost(fs); err != nil {
+	if s.host, err = openHost(fs, cfg.Sys); err != nil {
 		return s, err
 	}
 	if s.index, err = fds.Open(fs); err != nil {
@@ -123,7 +132,8 @@ func Open(ctx context.Context, cfg Config) (s *Scanner, err error) {
 	}
 	s.pods = cgroup.NewPods(cfg.Logs)
 	s.units, s.busProbe = units.Open(ctx)
-	s.kernel = newKernelUsers(cfg.Proc, "/sys")
+	s.hostPIDs = inHostPIDs(cfg.Proc)
+	s.kernel = newKernelUsers(cfg.Proc, cfg.Sys)
 	s.sources = newSources(s, fs)
 	return s, nil
 }
@@ -161,9 +171,18 @@ func (s *Scanner) Refresh() error {
 	}
 	return s.netns.Refresh(func(yield func(netns.Member) bool) {
 		for _, p := range s.index.All {
-			if !yield(netns.Member{PID: p.PID, Netns: p.Netns}) {
+			if !yield(netns.Member{PID: p.Task(), Netns: p.Netns}) {
 				return
 			}
 		}
 	})
+}
+
+// inHostPIDs reports whether this is the initial PID namespace, which has a
+// fixed inode number (PROC_PID_INIT_INO in include/linux/proc_ns.h). Where that
+// cannot be told, it is assumed.
+func inHostPIDs(proc string) bool {
+	const initial = 0xEFFFFFFC
+	var st unix.Stat_t
+	return unix.Stat(proc+"/self/ns/pid", &st) != nil || st.Ino == initial
 }

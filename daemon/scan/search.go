@@ -85,15 +85,15 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost boo
 		q.takeEarly(ctx, first)
 	case full || thorough || matter > 0 || len(changed) > 0:
 		q.begin()
-		q.walk(ctx, s.neverRead(), fds.Wanted{Others: others}, always)
-		q.walk(ctx, changed, fds.Wanted{Others: others}, always)
+		q.walk(ctx, s.neverRead(), fds.Wanted{Others: others, Threads: full || thorough}, always)
+		q.walk(ctx, changed, fds.Wanted{Others: others, Threads: full || thorough}, always)
 		// Whoever opened a socket has usually more descriptors than before.
 		// Those who closed one for it come last, and only for sockets that
 		// last: reading servers with many connections is what costs.
 		if !full {
-			q.walk(ctx, q.rest(), fds.Wanted{SkipUnchanged: true}, func() bool { return thorough || q.found.Matter > 0 })
+			q.walk(ctx, q.rest(), fds.Wanted{SkipUnchanged: true, Threads: thorough}, func() bool { return thorough || q.found.Matter > 0 })
 		}
-		q.walk(ctx, q.rest(), fds.Wanted{Others: others}, func() bool { return full || thorough || q.found.Overdue > 0 })
+		q.walk(ctx, q.rest(), fds.Wanted{Others: others, Threads: true}, func() bool { return full || thorough || q.found.Overdue > 0 })
 	}
 	q.reread(ctx)
 	q.end(ctx)
@@ -108,7 +108,15 @@ func (s *Scanner) neverRead() []owner.ProcRef {
 			list = append(list, ref)
 		}
 	}
+	slices.SortFunc(list, s.longestWaiting)
 	return list
+}
+
+// longestWaiting puts a process that the budget has interrupted behind those
+// that had no turn yet, and otherwise first the one read longest ago.
+func (s *Scanner) longestWaiting(a, b owner.ProcRef) int {
+	p, q := s.index.Proc(a), s.index.Proc(b)
+	return cmp.Or(cmp.Compare(p.Interrupted, q.Interrupted), p.ReadAt.Compare(q.ReadAt))
 }
 
 // changedHolders verifies every process that held a socket and returns those
@@ -126,9 +134,7 @@ func (s *Scanner) changedHolders() []owner.ProcRef {
 			changed = append(changed, ref)
 		}
 	}
-	slices.SortFunc(changed, func(a, b owner.ProcRef) int {
-		return s.index.Proc(a).ReadAt.Compare(s.index.Proc(b).ReadAt)
-	})
+	slices.SortFunc(changed, s.longestWaiting)
 	return changed
 }
 
@@ -247,7 +253,10 @@ func (q *search) take(f fds.Found) {
 	s.index.Record(f, q.number, q.began)
 	p := s.index.Proc(f.Proc)
 	for _, d := range f.Netns {
-		q.spaces = s.netns.Keep(d.Inode, p.PID, d.FD) || q.spaces
+		q.spaces = s.netns.Keep(d.Inode, d.Task(p.PID), d.FD) || q.spaces
+	}
+	for _, n := range f.ThreadNetns {
+		q.spaces = s.netns.KeepThread(n.Inode, n.TID) || q.spaces
 	}
 	if len(f.Sockets)+len(f.Others) > 0 && !p.Identified {
 		q.fresh = append(q.fresh, freshHolder{f.Proc, append(f.Sockets, f.Others...)[0]})

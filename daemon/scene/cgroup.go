@@ -33,7 +33,7 @@ func MakeCgroup(name string) (*Cgroup, error) {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	for _, path := range abandoned(filepath.Join(mount, own)) {
-		removeTree(context.Background(), path) // what cannot be cleared up is not in the way
+		_ = removeTree(context.Background(), path) // what cannot be cleared up is not in the way
 	}
 	litter, err := litterName()
 	if err != nil {
@@ -42,7 +42,7 @@ func MakeCgroup(name string) (*Cgroup, error) {
 	root := filepath.Join(mount, own, litter)
 	g, err := makeCgroup(mount, root, filepath.Join(own, litter, name))
 	if err != nil {
-		removeTree(context.Background(), root)
+		_ = removeTree(context.Background(), root)
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	return g, nil
@@ -83,7 +83,7 @@ func procsOf(dir string) ([]int, error) {
 		return nil, err
 	}
 	var pids []int
-	for _, field := range strings.Fields(string(data)) {
+	for field := range strings.FieldsSeq(string(data)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			return nil, fmt.Errorf("read %s/cgroup.procs: %w", dir, err)

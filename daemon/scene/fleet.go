@@ -80,7 +80,7 @@ func (f *Fleet) Stop() {
 			})
 		}
 	}
-	group.Wait()
+	_ = group.Wait()
 }
 
 // buildFleet is what a child of a fleet does.

@@ -81,7 +81,7 @@ func (c *Crowd) Stop() {
 		c.leave = nil
 	}
 	for _, ns := range c.Netns {
-		ns.Remove() // what stays is cleared up by the next MakeNetns
+		_ = ns.Remove() // what stays is cleared up by the next MakeNetns
 	}
 	c.Netns = nil
 }

@@ -25,7 +25,7 @@ type Netns struct {
 // and CAP_NET_ADMIN. Remove it with Remove.
 func MakeNetns() (*Netns, error) {
 	for _, path := range abandoned(netnsDir) {
-		(&Netns{Path: path}).Remove() // what cannot be cleared up is not in the way
+		_ = (&Netns{Path: path}).Remove() // what cannot be cleared up is not in the way
 	}
 	name, err := litterName()
 	if err != nil {
@@ -54,7 +54,7 @@ func (ns *Netns) make() error {
 	}
 	f.Close()
 	if err := ns.mount(); err != nil {
-		os.Remove(ns.Path)
+		_ = os.Remove(ns.Path)
 		return err
 	}
 	return nil
@@ -115,7 +115,7 @@ func (ns *Netns) Do(f func() error) error {
 func (ns *Netns) enter() error {
 	h, err := netns.GetFromPath(ns.Path)
 	if err == nil {
-		defer h.Close()
+		defer func() { _ = h.Close() }()
 		err = netns.Set(h)
 	}
 	if err != nil {

@@ -40,7 +40,8 @@ type process struct {
 // selfCommand runs this executable again. /proc/self/exe still works where the
 // file was deleted (go run) or is behind a closed directory for another user.
 func selfCommand(job string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe")
+	// Its end is not a context's: it dies when its standard input closes.
+	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), envChild+"="+job,
 		"GOMAXPROCS=1", // their work is serial, and threads cost memory
 		// The race detector lets a program sleep for a second at its end.

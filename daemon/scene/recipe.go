@@ -83,8 +83,10 @@ func (st *stage) make(ctx context.Context) (err error) {
 
 func (st *stage) listen(ctx context.Context, n int) error {
 	s := st.spec
-	rep, err := st.acceptor.call(ctx, request{Op: opListen, N: n, Family: s.Family, MPTCP: s.MPTCP,
-		Wildcard: s.Wildcard, Receive: s.ReceiveBuffer})
+	rep, err := st.acceptor.call(ctx, request{
+		Op: opListen, N: n, Family: s.Family, MPTCP: s.MPTCP,
+		Wildcard: s.Wildcard, Receive: s.ReceiveBuffer,
+	})
 	st.listeners, st.addr = rep.IDs, rep.Addr
 	return err
 }
@@ -93,8 +95,10 @@ func (st *stage) connect(ctx context.Context) error {
 	s := st.spec
 	for left := s.Pairs; left > 0; left -= batch {
 		n := min(left, batch)
-		rep, err := st.dialer.call(ctx, request{Op: opDial, N: n, Addr: st.addr, Family: s.Family, MPTCP: s.MPTCP,
-			Send: s.SendBuffer, Receive: s.ReceiveBuffer})
+		rep, err := st.dialer.call(ctx, request{
+			Op: opDial, N: n, Addr: st.addr, Family: s.Family, MPTCP: s.MPTCP,
+			Send: s.SendBuffer, Receive: s.ReceiveBuffer,
+		})
 		if err != nil {
 			return err
 		}
@@ -280,6 +284,6 @@ func classOf(kind Kind, role Role) reading.Class {
 // undo frees what a scene that could not be made left behind; there is nobody
 // to tell if that does not work either.
 func (st *stage) undo(ctx context.Context) {
-	st.acceptor.call(ctx, request{Op: opForget, IDs: append(append(st.accepted, st.unheld...), st.listeners...)})
-	st.dialer.call(ctx, request{Op: opForget, IDs: append(st.dialed, st.lone...)})
+	_, _ = st.acceptor.call(ctx, request{Op: opForget, IDs: append(append(st.accepted, st.unheld...), st.listeners...)})
+	_, _ = st.dialer.call(ctx, request{Op: opForget, IDs: append(st.dialed, st.lone...)})
 }

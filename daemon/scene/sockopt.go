@@ -71,8 +71,10 @@ func skMem(fd int) (reading.SkMem, error) {
 }
 
 func toSkMem(w [9]uint32) reading.SkMem {
-	return reading.SkMem{RmemAlloc: w[0], Rcvbuf: w[1], WmemAlloc: w[2], Sndbuf: w[3], FwdAlloc: int32(w[4]),
-		WmemQueued: w[5], Optmem: w[6], Backlog: w[7], Drops: w[8]}
+	return reading.SkMem{
+		RmemAlloc: w[0], Rcvbuf: w[1], WmemAlloc: w[2], Sndbuf: w[3], FwdAlloc: int32(w[4]),
+		WmemQueued: w[5], Optmem: w[6], Backlog: w[7], Drops: w[8],
+	}
 }
 
 // cookieOf reads SO_COOKIE, which also makes the kernel give the socket one.

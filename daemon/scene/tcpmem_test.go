@@ -124,8 +124,8 @@ func TestLowerTCPMemSurvivesDeath(t *testing.T) {
 // by a page.
 func TestLowerTCPMemReal(t *testing.T) {
 	require.Root(t)
-	real := &guardian{sysctl: tcpMemSysctl}
-	before, err := real.read()
+	sysctl := &guardian{sysctl: tcpMemSysctl}
+	before, err := sysctl.read()
 	if errors.Is(err, os.ErrNotExist) {
 		require.Missing(t, "the initial network namespace", "net.ipv4.tcp_mem is not set for real")
 	}
@@ -138,7 +138,7 @@ func TestLowerTCPMemReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, err := real.read()
+	now, err := sysctl.read()
 	if err := errors.Join(err, l.Restore()); err != nil {
 		t.Fatal(err)
 	}

@@ -76,5 +76,5 @@ func (c *Child) endQuietly() {
 		c.Kill()
 		return
 	}
-	c.Stop()
+	_ = c.Stop()
 }

@@ -53,7 +53,7 @@ func (w *workshop) call(ctx context.Context, req request) (reply, error) {
 	case opAccept:
 		rep.IDs, err = w.accept(ctx, req)
 	case opExpect:
-		rep.IDs, err = w.expect(req)
+		rep.IDs = w.expect(req)
 	case opWrite:
 		err = w.write(ctx, req)
 	case opFill:
@@ -193,12 +193,12 @@ func (w *workshop) forgetAll() error {
 
 // expect books the connections that wait at addr in the accept queue: no
 // descriptor leads to them, but their addresses name them.
-func (w *workshop) expect(req request) ([]int, error) {
+func (w *workshop) expect(req request) []int {
 	var ids []int
 	for _, remote := range req.Remotes {
 		ids = append(ids, w.add(&Socket{FD: -1, Role: Accepted, Local: req.Addr, Remote: remote}))
 	}
-	return ids, nil
+	return ids
 }
 
 // poll waits for f to say true, at most patience.

@@ -17,6 +17,9 @@ const sizeofMsg = 4 + sizeofSockID + 20
 
 var errTruncated = errors.New("truncated netlink message")
 
+// errNoMemory says that a row has no memory information.
+var errNoMemory = errors.New("no SKMEMINFO")
+
 // message is one netlink message inside a received buffer.
 type message struct {
 	kind    uint16
@@ -122,7 +125,7 @@ func parseSocket(b []byte, s *reading.Socket) error {
 	if !hasMem {
 		const timerTimeWait = 3 // only mini sockets have it (inet_twsk_diag_fill)
 		if s.Timer != timerTimeWait {
-			return fmt.Errorf("socket in state %v without SKMEMINFO", s.State)
+			return fmt.Errorf("socket in state %v: %w", s.State, errNoMemory)
 		}
 		s.State = reading.TimeWait
 	}

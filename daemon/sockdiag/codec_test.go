@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -217,13 +218,32 @@ func TestRows(t *testing.T) {
 				b = append(b, m...)
 			}
 			n := 0
-			var s reading.Socket
-			done, err := rows(b, seq, &s, func(*reading.Socket) { n++ })
+			var r rowReader
+			done, err := r.read(b, seq, func(*reading.Socket) { n++ })
 			if n != tt.rows || done != tt.done {
 				t.Errorf("%d rows, done %v; want %d, %v", n, done, tt.rows, tt.done)
 			}
 			checkError(t, err, tt.failure)
 		})
+	}
+}
+
+// TestRowsWithoutMemory: a row whose memory the kernel does not tell is counted,
+// and the others are still read.
+func TestRowsWithoutMemory(t *testing.T) {
+	const seq = 7
+	bare := head(unix.AF_INET, reading.Established, 1)
+	b := slices.Concat(
+		msg(tcpdiagGetsock, seq, bare), msg(tcpdiagGetsock, seq, bare, mem9),
+		msg(tcpdiagGetsock, seq, head(unix.AF_INET, reading.FinWait2, 3)), msg(unix.NLMSG_DONE, seq, words(0)))
+	var r rowReader
+	var states []reading.State
+	done, err := r.read(b, seq, func(s *reading.Socket) { states = append(states, s.State) })
+	if !done || err != nil || r.skipped != 1 {
+		t.Errorf("done %v, error %v, %d skipped; want 1", done, err, r.skipped)
+	}
+	if want := []reading.State{reading.Established, reading.TimeWait}; !slices.Equal(states, want) {
+		t.Errorf("rows in states %v, want %v", states, want)
 	}
 }
 

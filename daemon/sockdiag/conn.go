@@ -46,7 +46,7 @@ func NewBuffer() *Buffer { return &Buffer{b: make([]byte, bufferSize)} }
 type Conn struct {
 	sock *nl.NetlinkSocket
 	buf  []byte
-	row  reading.Socket
+	rows rowReader
 }
 
 // Open opens a Conn in the calling thread's network namespace.
@@ -64,6 +64,11 @@ func Open(buf *Buffer) (*Conn, error) {
 	return &Conn{sock: sock, buf: buf.b}, nil
 }
 
+// Skipped is how many sockets the dumps of this Conn left out because the kernel
+// told nothing of their memory. No kernel is known to do that to a full socket:
+// whoever counts must be unsure, but the other sockets are still worth listing.
+func (c *Conn) Skipped() int { return c.rows.skipped }
+
 // Close closes the socket.
 func (c *Conn) Close() { c.sock.Close() }
 
@@ -73,14 +78,14 @@ func (c *Conn) Close() { c.sock.Close() }
 // keeps. Under churn the kernel may skip or repeat sockets and says nothing:
 // de-duplicate on Cookie and compare with sockstat's inuse.
 func (c *Conn) DumpTCP(ctx context.Context, yield func(*reading.Socket)) error {
-	c.row.MPTCP = false
+	c.rows.row.MPTCP = false
 	return c.dump(ctx, tcpdiagGetsock, &legacyRequest{ext: extSkMem, states: sweepStates}, yield)
 }
 
 // DumpMPTCP calls yield for each MPTCP socket of the namespace, as DumpTCP. It
 // returns ErrUnsupported where the kernel has no MPTCP or no mptcp_diag.
 func (c *Conn) DumpMPTCP(ctx context.Context, yield func(*reading.Socket)) error {
-	c.row.MPTCP = true
+	c.rows.row.MPTCP = true
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		err := c.dump(ctx, sockDiagByFam, &request{
 			family: family, protocol: ipprotoMPTCP, ext: extSkMem, states: sweepStates,
@@ -143,11 +148,11 @@ func (c *Conn) dump(ctx context.Context, kind int, data nl.NetlinkRequestData, y
 	if err != nil {
 		return err
 	}
-	return drain(ctx, c.receive, seq, &c.row, yield)
+	return drain(ctx, c.receive, seq, &c.rows, yield)
 }
 
 // drain reads datagrams until the one that ends the dump.
-func drain(ctx context.Context, receive func() ([]byte, error), seq uint32, row *reading.Socket, yield func(*reading.Socket)) error {
+func drain(ctx context.Context, receive func() ([]byte, error), seq uint32, r *rowReader, yield func(*reading.Socket)) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -156,16 +161,22 @@ func drain(ctx context.Context, receive func() ([]byte, error), seq uint32, row 
 		if err != nil {
 			return fmt.Errorf("receive dump: %w", err)
 		}
-		done, err := rows(b, seq, row, yield)
+		done, err := r.read(b, seq, yield)
 		if done || err != nil {
 			return err
 		}
 	}
 }
 
-// rows parses one received buffer of a dump, and reports whether the dump
+// rowReader parses dumps.
+type rowReader struct {
+	row     reading.Socket // reused
+	skipped int            // rows without memory information
+}
+
+// read parses one received buffer of a dump, and reports whether the dump
 // ended with it.
-func rows(b []byte, seq uint32, row *reading.Socket, yield func(*reading.Socket)) (done bool, err error) {
+func (r *rowReader) read(b []byte, seq uint32, yield func(*reading.Socket)) (done bool, err error) {
 	for len(b) > 0 {
 		m, rest, err := nextMessage(b)
 		if err != nil {
@@ -186,10 +197,14 @@ func rows(b []byte, seq uint32, row *reading.Socket, yield func(*reading.Socket)
 			}
 			return false, wrapDump(err)
 		case tcpdiagGetsock, sockDiagByFam:
-			if err := parseSocket(m.payload, row); err != nil {
+			switch err := parseSocket(m.payload, &r.row); {
+			case errors.Is(err, errNoMemory):
+				r.skipped++
+			case err != nil:
 				return false, fmt.Errorf("parse dump: %w", err)
+			default:
+				yield(&r.row)
 			}
-			yield(row)
 		case unix.NLMSG_NOOP:
 		default: // NLMSG_OVERRUN, or what no kernel sends yet: rows may be missing
 			return false, fmt.Errorf("parse dump: message of unknown type %d", m.kind)

@@ -43,8 +43,8 @@ func FuzzRows(f *testing.F) {
 			return
 		}
 		n, before := 0, bytes.Clone(b)
-		var row reading.Socket
-		done, err := rows(b, m.seq, &row, func(s *reading.Socket) {
+		var r rowReader
+		done, err := r.read(b, m.seq, func(s *reading.Socket) {
 			n++
 			if !s.Local.IsValid() || !s.Remote.IsValid() {
 				t.Errorf("row without addresses: %+v", s)

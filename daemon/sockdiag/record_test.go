@@ -75,8 +75,8 @@ func (r recording) replay(ctx context.Context, yield func(*reading.Socket)) erro
 		rest = rest[1:]
 		return b, nil
 	}
-	var row reading.Socket
-	return drain(ctx, receive, r.seq, &row, yield)
+	var rows rowReader
+	return drain(ctx, receive, r.seq, &rows, yield)
 }
 
 var errSilent = fmt.Errorf("no answer in %v", answerTimeout)
@@ -181,7 +181,7 @@ func (c *Conn) record(t *testing.T, name string, kind int, data interface {
 		r.datagrams = append(r.datagrams, append([]byte(nil), b...))
 		return b, err
 	}
-	if err := drain(t.Context(), receive, seq, &c.row, func(*reading.Socket) {}); err != nil {
+	if err := drain(t.Context(), receive, seq, &c.rows, func(*reading.Socket) {}); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -191,12 +191,12 @@ func TestReplayBroken(t *testing.T) {
 func TestReplayAllocates(t *testing.T) {
 	r := load(t, "tcp")
 	seq := r.seq
-	var row reading.Socket
+	var rows rowReader
 	var bytes int64
 	yield := func(s *reading.Socket) { bytes += s.Mem.Bytes() }
 	allocs := testing.AllocsPerRun(10, func() {
 		for _, d := range r.datagrams {
-			if _, err := rows(d, seq, &row, yield); err != nil {
+			if _, err := rows.read(d, seq, yield); err != nil {
 				t.Fatal(err)
 			}
 		}

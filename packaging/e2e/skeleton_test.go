@@ -14,17 +14,25 @@ import (
 // owner is what the tests need of an entry of `tcpmemctl owners --json`, read
 // here as a user of the documented format would and not with its own types.
 type owner struct {
-	Key     string `json:"key"`
-	Name    string `json:"name"`
-	Kind    string `json:"kind"`
-	Unit    string `json:"unit"`
-	Holders []struct {
+	Key          string  `json:"key"`
+	Name         string  `json:"name"`
+	Kind         string  `json:"kind"`
+	Unit         string  `json:"unit"`
+	Manager      string  `json:"manager"`
+	UnitVerified bool    `json:"unit_verified"`
+	CgroupGone   bool    `json:"cgroup_gone"`
+	UID          *uint32 `json:"uid"`
+	Holders      []struct {
 		Command string `json:"command"`
 		Unit    string `json:"unit"`
 	} `json:"holders"`
 	Netns []struct {
 		Cookie *uint64 `json:"cookie"`
 	} `json:"netns"`
+	Peers []struct {
+		Owner *string `json:"owner"`
+		tally
+	} `json:"peers"`
 	tally
 	Classes  map[string]tally `json:"classes"`
 	Evidence map[string]tally `json:"evidence"`
@@ -131,7 +139,8 @@ func checkRights(t *testing.T, m *Machine) {
 		t.Error("doctor checked nothing")
 	}
 	for _, c := range doc.Checks {
-		if c.Status != "ok" {
+		// The machine is a container: its processes are not all of the host's.
+		if c.Status != "ok" && c.Name != "PID namespace" {
 			t.Errorf("%s is %s: %s", c.Name, c.Status, c.What)
 		}
 	}

@@ -102,8 +102,13 @@ func coverageLine(l *api.Ledger, m *api.Memory) string {
 	if l.SeenBytes == 0 && m.UsedBytes <= l.ReserveMaxBytes {
 		return fmt.Sprintf("no socket is needed to explain it: CPUs may keep up to %s in reserve", formatBytes(l.ReserveMaxBytes))
 	}
-	return fmt.Sprintf("explains %s of %s (± %s per-CPU reserve)",
+	s := fmt.Sprintf("explains %s of %s (± %s per-CPU reserve)",
 		formatCoverage(l.Coverage), formatBytes(m.UsedBytes), formatBytes(l.ReserveMaxBytes))
+	const fresh = 10 // seconds: younger than a person would care about
+	if l.IndexAgeSeconds > fresh {
+		s += ", by processes read up to " + formatSeconds(l.IndexAgeSeconds) + " ago"
+	}
+	return s
 }
 
 // restLines say what the table does not: what nobody can be named for, what

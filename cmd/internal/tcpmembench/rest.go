@@ -20,7 +20,7 @@ func (b *bench) rest() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	fleet, err := scene.NewFleet(b.ctx, scene.FleetOptions{Sockets: 10_000, BytesEach: 1})
 	if err != nil {
 		return err

@@ -48,13 +48,12 @@ func (b *bench) size(n int) (t sizes, err error) {
 		return t, err
 	}
 	defer conn.Close()
-	bare := func() error { return bareLoop() }
 	var seen, bytes int64
 	dump := func() error {
 		seen, bytes = 0, 0
 		return conn.DumpTCP(b.ctx, func(s *reading.Socket) { seen++; bytes += s.Mem.Bytes() })
 	}
-	times, err := interleave(9, bare, dump)
+	times, err := interleave(9, bareLoop, dump)
 	if err != nil {
 		return t, err
 	}
@@ -115,7 +114,7 @@ func (b *bench) warm(name string, n int, t *sizes) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	scanOnce := func() error { _, err := s.Scan(b.ctx, scan.Options{}); return err }
 	for range 3 { // cold, then settled
 		if err := scanOnce(); err != nil {
@@ -137,12 +136,12 @@ func (b *bench) warm(name string, n int, t *sizes) error {
 	if err != nil {
 		return err
 	}
-	more, err := b.beside(s, bareLoop)
+	more, err := b.beside(s)
 	crowd.Stop()
 	if err != nil {
 		return err
 	}
-	alone, err := b.beside(s, bareLoop)
+	alone, err := b.beside(s)
 	if err != nil {
 		return err
 	}
@@ -153,12 +152,12 @@ func (b *bench) warm(name string, n int, t *sizes) error {
 	if err != nil {
 		return err
 	}
-	more, err = b.beside(s, bareLoop)
+	more, err = b.beside(s)
 	crowd.Stop()
 	if err != nil {
 		return err
 	}
-	if alone, err = b.beside(s, bareLoop); err != nil {
+	if alone, err = b.beside(s); err != nil {
 		return err
 	}
 	b.add(name+", 5,000 idle processes beside them", "<= 10 % more per warm scan", ratio(more, alone) <= 1.10,
@@ -167,7 +166,7 @@ func (b *bench) warm(name string, n int, t *sizes) error {
 }
 
 // beside measures warm scans after the index has settled.
-func (b *bench) beside(s *scan.Scanner, _ func() error) (time.Duration, error) {
+func (b *bench) beside(s *scan.Scanner) (time.Duration, error) {
 	run := func() error { _, err := s.Scan(b.ctx, scan.Options{}); return err }
 	for range 3 {
 		if err := run(); err != nil {

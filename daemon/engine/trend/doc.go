@@ -22,7 +22,9 @@
 // The order of care is: never call load a leak; say nothing when in doubt;
 // only then find every leak. What tells them apart is not growth, which both
 // have, but that leaked memory never comes back: see [hoard]. A reading says of
-// each owner how much lies in receive and in send queues that stand still; but
-// a queue that is always full and always moves may look the same at each scan,
-// so what a peer on this host keeps sending counts too.
+// each owner how much lies in receive and in send queues that stand still. A
+// queue that is always full and always moves has the same size at each scan;
+// the scan asks the kernel of the largest ones when data last came or went, but
+// not of all, so what a peer on this host keeps sending counts too. How the
+// verdicts fare on recordings is in verdicts.md.
 package trend

@@ -60,8 +60,8 @@ func (h *hoard) kept() float64 {
 	return h.grown() / h.inflow
 }
 
-// steady reports growth in several steps over at least half of the time
+// steady reports growth in leakRises steps over at least half of the time
 // asked for: one jump, however high, is not steady.
-func (h *hoard) steady(at, seconds float64, rises int32) bool {
-	return h.age(at) >= seconds && h.rises >= rises && h.last-h.first >= seconds/2
+func (h *hoard) steady(at, seconds float64) bool {
+	return h.age(at) >= seconds && h.rises >= leakRises && h.last-h.first >= seconds/2
 }

@@ -41,23 +41,28 @@ func visit(p *player, period float64) {
 func closeSoon(c *net.TCPConn) { c.Close() }
 
 var liveLeaks = []liveScene{
-	{name: "kernel-leak-unread", about: "a task queue accepts and never reads", host: trendtest.Leak, from: 30,
+	{
+		name: "kernel-leak-unread", about: "a task queue accepts and never reads", host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "queue", label: trendtest.Leak, play: forgetful},
 			{name: "clients", play: func(p *player) {
 				go visit(p, 0.2)
 				leave(p, 30, 2, 60<<10, p.keep)
 			}},
-		}},
-	{name: "kernel-leak-close-wait", about: "clients write and close; the service neither reads nor closes", host: trendtest.Leak, from: 30,
+		},
+	},
+	{
+		name: "kernel-leak-close-wait", about: "clients write and close; the service neither reads nor closes", host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "gateway", label: trendtest.Leak, play: forgetful},
 			{name: "clients", play: func(p *player) {
 				go visit(p, 0.2)
 				leave(p, 30, 2, 50<<10, closeSoon)
 			}},
-		}},
-	{name: "kernel-leak-close-wait-read", about: "clients close, the service reads to the end and never closes: close-wait without a byte",
+		},
+	},
+	{
+		name: "kernel-leak-close-wait-read", about: "clients close, the service reads to the end and never closes: close-wait without a byte",
 		host: trendtest.None, from: 10,
 		parts: []part{
 			{name: "gateway", label: trendtest.Leak, play: func(p *player) {
@@ -72,8 +77,10 @@ var liveLeaks = []liveScene{
 				})
 			}},
 			{name: "clients", play: func(p *player) { leave(p, 10, 0.4, 1000, closeSoon) }},
-		}},
-	{name: "kernel-leak-hidden", about: "clients reset connections whose data was not read; the service keeps the descriptors",
+		},
+	},
+	{
+		name: "kernel-leak-hidden", about: "clients reset connections whose data was not read; the service keeps the descriptors",
 		host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "collector", label: trendtest.Leak, play: forgetful},
@@ -84,8 +91,10 @@ var liveLeaks = []liveScene{
 					reset(c)
 				})
 			}},
-		}},
-	{name: "kernel-leak-steps", about: "every 50 s a job forgets all of its connections", host: trendtest.Leak, from: 40,
+		},
+	},
+	{
+		name: "kernel-leak-steps", about: "every 50 s a job forgets all of its connections", host: trendtest.Leak, from: 40,
 		parts: []part{
 			{name: "sync", label: trendtest.Leak, play: forgetful},
 			{name: "clients", play: func(p *player) {
@@ -99,8 +108,10 @@ var liveLeaks = []liveScene{
 					p.until(40 + 50*float64(1+int((p.since()-40)/50)))
 				}
 			}},
-		}},
-	{name: "kernel-leak-restart", about: "a leaking service ends after 90 s, is started again and leaks on; its clients come back",
+		},
+	},
+	{
+		name: "kernel-leak-restart", about: "a leaking service ends after 90 s, is started again and leaks on; its clients come back",
 		host: trendtest.Leak, from: 5,
 		parts: []part{
 			{name: "worker", label: trendtest.Leak, play: func(p *player) {
@@ -117,8 +128,10 @@ var liveLeaks = []liveScene{
 					go drain(c)
 				})
 			}},
-		}},
-	{name: "kernel-leak-orphans", about: "a notifier closes connections to hosts that do not read; the kernel gives each orphan up after some minutes",
+		},
+	},
+	{
+		name: "kernel-leak-orphans", about: "a notifier closes connections to hosts that do not read; the kernel gives each orphan up after some minutes",
 		host: trendtest.Leak, from: 20,
 		parts: []part{
 			{name: "notify", label: trendtest.Leak, play: func(p *player) {
@@ -132,8 +145,10 @@ var liveLeaks = []liveScene{
 					}
 				})
 			}},
-		}},
-	{name: "kernel-leak-two", about: "two services leak at different rates", host: trendtest.Leak, from: 30,
+		},
+	},
+	{
+		name: "kernel-leak-two", about: "two services leak at different rates", host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "one", label: trendtest.Leak, play: forgetful},
 			{name: "two", label: trendtest.Leak, play: func(p *player) {
@@ -148,16 +163,20 @@ var liveLeaks = []liveScene{
 					p.keep(c)
 				})
 			}},
-		}},
-	{name: "kernel-leak-unaccepted", about: "a service stopped accepting; clients write and wait", host: trendtest.Leak, from: 30,
+		},
+	},
+	{
+		name: "kernel-leak-unaccepted", about: "a service stopped accepting; clients write and wait", host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "frozen", label: trendtest.Leak, play: func(p *player) {
 				defer p.listen(p.address(otherPort), 128<<10).Close()
 				select {}
 			}},
 			{name: "clients", play: func(p *player) { leave(p, 30, 2, 60<<10, p.keep) }},
-		}},
-	{name: "kernel-leak-under-load", about: "a service leaks while the load on it and on another grows", host: trendtest.Leak, from: 60,
+		},
+	},
+	{
+		name: "kernel-leak-under-load", about: "a service leaks while the load on it and on another grows", host: trendtest.Leak, from: 60,
 		parts: []part{
 			{name: "mailer", label: trendtest.Leak, play: forgetful},
 			{name: "ingress", label: trendtest.Load, play: func(p *player) { p.serve(p.address(otherPort+1), 0, floodFrom(64<<10)) }},
@@ -169,8 +188,10 @@ var liveLeaks = []liveScene{
 					go p.sip(p.dial(p.address(otherPort+1), 0), 96<<10, 1)
 				})
 			}},
-		}},
-	{name: "kernel-leak-over-busy", about: "a busy service whose send queues move leaks beside its work", heldOut: true,
+		},
+	},
+	{
+		name: "kernel-leak-over-busy", about: "a busy service whose send queues move leaks beside its work", heldOut: true,
 		host: trendtest.Leak, from: 60,
 		parts: []part{
 			{name: "api", label: trendtest.Leak, play: func(p *player) {
@@ -183,8 +204,10 @@ var liveLeaks = []liveScene{
 				}
 				leave(p, 60, 2, 60<<10, p.keep)
 			}},
-		}},
-	{name: "kernel-leak-netns", about: "a leak in another network namespace, both ends inside", heldOut: true,
+		},
+	},
+	{
+		name: "kernel-leak-netns", about: "a leak in another network namespace, both ends inside", heldOut: true,
 		host: trendtest.Leak, from: 30,
 		parts: []part{
 			{name: "pod", label: trendtest.Leak, inside: true, play: forgetful},
@@ -192,8 +215,10 @@ var liveLeaks = []liveScene{
 				go visit(p, 0.5)
 				leave(p, 30, 2, 60<<10, p.keep)
 			}},
-		}},
-	{name: "kernel-leak-trickle", about: "long connections that are never read get a little all the time", heldOut: true,
+		},
+	},
+	{
+		name: "kernel-leak-trickle", about: "long connections that are never read get a little all the time", heldOut: true,
 		host: trendtest.Leak, from: 5,
 		parts: []part{
 			{name: "listener", label: trendtest.Leak, play: func(p *player) {
@@ -210,5 +235,6 @@ var liveLeaks = []liveScene{
 					}
 				})
 			}},
-		}},
+		},
+	},
 }

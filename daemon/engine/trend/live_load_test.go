@@ -2,115 +2,11 @@ package trend_test
 
 import (
 	"net"
+	"slices"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/trend/trendtest"
 )
-
-// stopsReading reads until a time of the scene and then never again.
-func stopsReading(p *player, receive int, at float64) {
-	p.serve(p.address(mainPort), receive, func(c *net.TCPConn) {
-		p.keep(c)
-		for p.since() < at {
-			if !read(c, 32<<10) {
-				return
-			}
-			p.sleep(0.05)
-		}
-	})
-}
-
-var liveSlow = []liveScene{
-	{name: "kernel-slow-local", about: "a consumer on this host stops reading; its producer's queues fill", host: trendtest.Leak, from: 60,
-		parts: []part{
-			{name: "producer", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 5 {
-					go flood(p.dial(p.address(mainPort), 1<<20))
-				}
-			}},
-			{name: "consumer", label: trendtest.Leak, play: func(p *player) { stopsReading(p, 1<<20, 60) }},
-		},
-		culprits: map[string]string{"producer": "consumer"}},
-	{name: "kernel-slow-remote", about: "a remote host closes its window and keeps it closed", host: trendtest.SlowPeer, from: 60,
-		parts: []part{
-			{name: "feeder", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 6 {
-					go press(p, p.dial(remote(6, readsLate), 1<<20))
-				}
-			}},
-		},
-		culprits: map[string]string{"feeder": "198.18.1.7"}},
-	{name: "kernel-slow-netns", about: "a program in another network namespace stops reading; the bytes wait on both sides", host: trendtest.Leak, from: 60,
-		parts: []part{
-			{name: "pusher", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 5 {
-					go flood(p.dial(p.beyond(mainPort), 1<<20))
-				}
-			}},
-			{name: "pod", label: trendtest.Leak, inside: true, play: func(p *player) {
-				p.serve("0.0.0.0:7000", 1<<20, func(c *net.TCPConn) {
-					p.keep(c)
-					for p.since() < 60 && read(c, 32<<10) {
-						p.sleep(0.05)
-					}
-				})
-			}},
-		},
-		culprits: map[string]string{"pusher": "pod"}},
-	{name: "kernel-slow-small-window", about: "the same, but the consumer's buffers are small: only the sender's memory counts", host: trendtest.SlowPeer, from: 60,
-		parts: []part{
-			{name: "producer", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 6 {
-					go flood(p.dial(p.address(mainPort), 1<<20))
-				}
-			}},
-			{name: "consumer", play: func(p *player) { stopsReading(p, 16<<10, 60) }},
-		},
-		culprits: map[string]string{"producer": "consumer"}},
-	{name: "kernel-slow-one-of-many", about: "one of thirty subscribers, a remote host, stops reading; it has eight connections", heldOut: true,
-		host: trendtest.SlowPeer, from: 60,
-		parts: []part{
-			{name: "broker", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 8 {
-					go press(p, p.dial(remote(39, readsLate), 1<<20))
-				}
-				for i := range 29 {
-					go func() {
-						c := p.dial(remote(50+i, readsAll), 64<<10)
-						for write(c, 16<<10) {
-							p.sleep(0.5)
-						}
-					}()
-				}
-			}},
-		},
-		culprits: map[string]string{"broker": "198.18.1.40"}},
-	{name: "kernel-slow-proxy", about: "an upstream waits for a proxy, which waits for a remote host that does not read", heldOut: true,
-		host: trendtest.SlowPeer, from: 60,
-		parts: []part{
-			{name: "upstream", label: trendtest.SlowPeer, play: func(p *player) {
-				for range 4 {
-					go press(p, p.dial(p.address(mainPort), 1<<20))
-				}
-			}},
-			{name: "proxy", label: trendtest.SlowPeer, play: func(p *player) {
-				p.serve(p.address(mainPort), 256<<10, func(c *net.TCPConn) {
-					out := p.dial(remote(29, readsLate), 1<<20)
-					b := make([]byte, 32<<10)
-					for {
-						n, err := c.Read(b)
-						if err != nil {
-							return
-						}
-						if !write(out, n) {
-							return
-						}
-					}
-				})
-			}},
-		},
-		culprits: map[string]string{"upstream": "proxy", "proxy": "198.18.1.30"}},
-}
 
 // download floods every connection.
 func download(p *player) { p.serve(p.address(mainPort), 0, floodFrom(64<<10)) }
@@ -124,18 +20,9 @@ func floodFrom(send int) func(*net.TCPConn) {
 	}
 }
 
-// press writes steadily until the remote hosts stop reading, and then as much
-// as the queue takes.
-func press(p *player, c *net.TCPConn) {
-	for write(c, 16<<10) {
-		if p.since() < stopsAfter {
-			p.sleep(0.2)
-		}
-	}
-}
-
 var liveLoad = []liveScene{
-	{name: "kernel-load-churn", about: "thirty short connections a second", host: trendtest.None,
+	{
+		name: "kernel-load-churn", about: "thirty short connections a second", host: trendtest.None,
 		parts: []part{
 			{name: "web", play: func(p *player) {
 				p.serve(p.address(mainPort), 0, func(c *net.TCPConn) {
@@ -153,16 +40,20 @@ var liveLoad = []liveScene{
 					}()
 				})
 			}},
-		}},
-	{name: "kernel-load-downloads", about: "more and more clients download slowly but all the time", host: trendtest.Load, from: 30,
+		},
+	},
+	{
+		name: "kernel-load-downloads", about: "more and more clients download slowly but all the time", host: trendtest.Load, from: 30,
 		parts: []part{
 			{name: "mirror", label: trendtest.Load, play: download},
 			{name: "clients", label: trendtest.Load, play: func(p *player) {
 				p.until(30)
 				p.every(15, func() { go p.sip(p.dial(p.address(mainPort), 0), 96<<10, 0.8) })
 			}},
-		}},
-	{name: "kernel-load-remote-downloads", about: "more and more remote hosts download through a small window", host: trendtest.Load, from: 20,
+		},
+	},
+	{
+		name: "kernel-load-remote-downloads", about: "more and more remote hosts download through a small window", host: trendtest.Load, from: 20,
 		parts: []part{
 			{name: "mirror", label: trendtest.Load, play: func(p *player) {
 				p.until(20)
@@ -172,8 +63,10 @@ var liveLoad = []liveScene{
 					host++
 				})
 			}},
-		}},
-	{name: "kernel-load-idle", about: "1,200 connections come up and stay idle, without a byte", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-idle", about: "1,200 connections come up and stay idle, without a byte", host: trendtest.None,
 		parts: []part{
 			{name: "push", play: func(p *player) { p.serve(p.address(mainPort), 0, drain) }},
 			{name: "clients", play: func(p *player) {
@@ -182,8 +75,10 @@ var liveLoad = []liveScene{
 					p.sleep(0.35)
 				}
 			}},
-		}},
-	{name: "kernel-load-burst", about: "for two minutes forty more clients download, then the burst is over", host: trendtest.Load, from: 200,
+		},
+	},
+	{
+		name: "kernel-load-burst", about: "for two minutes forty more clients download, then the burst is over", host: trendtest.Load, from: 200,
 		parts: []part{
 			{name: "ingress", label: trendtest.Load, play: download},
 			{name: "clients", label: trendtest.Load, play: func(p *player) {
@@ -202,9 +97,11 @@ var liveLoad = []liveScene{
 					p.sleep(0.5)
 				}
 			}},
-		}},
-	{name: "kernel-load-full-queues", about: "fifty clients download 64 KiB a second each through queues that are always full: " +
-		"they move, and have the same size at each scan", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-full-queues", about: "fifty clients download 64 KiB a second each through queues that are always full: " +
+			"they move, and have the same size at each scan", host: trendtest.None,
 		parts: []part{
 			{name: "mirror", play: download},
 			{name: "clients", play: func(p *player) {
@@ -212,8 +109,10 @@ var liveLoad = []liveScene{
 					go p.sip(p.dial(p.address(mainPort), 0), 64<<10, 1)
 				}
 			}},
-		}},
-	{name: "kernel-load-backpressure", about: "a consumer pauses for 12 s and reads for 8 s, in turn, while its producer writes", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-backpressure", about: "a consumer pauses for 12 s and reads for 8 s, in turn, while its producer writes", host: trendtest.None,
 		parts: []part{
 			{name: "producer", play: func(p *player) {
 				for range 5 {
@@ -237,8 +136,10 @@ var liveLoad = []liveScene{
 					}
 				})
 			}},
-		}},
-	{name: "kernel-load-batch", about: "a batch job lets results pile up unread and takes them all every 75 s", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-batch", about: "a batch job lets results pile up unread and takes them all every 75 s", host: trendtest.None,
 		parts: []part{
 			{name: "batch", play: func(p *player) {
 				p.serve(p.address(mainPort), 256<<10, func(c *net.TCPConn) {
@@ -255,8 +156,10 @@ var liveLoad = []liveScene{
 					}()
 				}
 			}},
-		}},
-	{name: "kernel-load-bursty-reads", about: "readers sleep around 8 s and then read what is there", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-bursty-reads", about: "readers sleep around 8 s and then read what is there", host: trendtest.None,
 		parts: []part{
 			{name: "poller", play: func(p *player) {
 				p.serve(p.address(mainPort), 256<<10, func(c *net.TCPConn) {
@@ -279,8 +182,10 @@ var liveLoad = []liveScene{
 					}()
 				}
 			}},
-		}},
-	{name: "kernel-load-prefork", about: "four processes share a listener and stream to clients that come and go", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-prefork", about: "four processes share a listener and stream to clients that come and go", host: trendtest.None,
 		parts: []part{
 			{name: "server", workers: 4, play: func(p *player) { p.serve(p.address(mainPort), 0, floodFrom(512<<10)) }},
 			{name: "clients", play: func(p *player) {
@@ -297,8 +202,10 @@ var liveLoad = []liveScene{
 					}()
 				})
 			}},
-		}},
-	{name: "kernel-load-restarts", about: "a busy service ends every 130 s and is started again", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-restarts", about: "a busy service ends every 130 s and is started again", host: trendtest.None,
 		parts: []part{
 			{name: "api", play: func(p *player) {
 				born := p.since()
@@ -315,8 +222,10 @@ var liveLoad = []liveScene{
 					}()
 				}
 			}},
-		}},
-	{name: "kernel-load-reports", about: "clients end their half and wait for reports that take half a minute: close-wait, but all of it ends", host: trendtest.None,
+		},
+	},
+	{
+		name: "kernel-load-reports", about: "clients end their half and wait for reports that take half a minute: close-wait, but all of it ends", host: trendtest.None,
 		parts: []part{
 			{name: "report", play: func(p *player) {
 				p.serve(p.address(mainPort), 256<<10, func(c *net.TCPConn) {
@@ -336,8 +245,12 @@ var liveLoad = []liveScene{
 					}()
 				})
 			}},
-		}},
-	{name: "kernel-load-uploads", about: "more and more clients upload to a service that reads slowly but all the time", heldOut: true,
+		},
+	},
+	{
+		// Held out once. What was seen in it made the scanner ask whether a
+		// queue that keeps its size moves, so it is no longer.
+		name: "kernel-load-uploads", about: "more and more clients upload to a service that reads slowly but all the time",
 		host: trendtest.Load, from: 30,
 		parts: []part{
 			{name: "upload", label: trendtest.Load, play: func(p *player) {
@@ -347,8 +260,10 @@ var liveLoad = []liveScene{
 				p.until(30)
 				p.every(12, func() { go flood(p.dial(p.address(mainPort), 128<<10)) })
 			}},
-		}},
-	{name: "kernel-load-paused", about: "a consumer with 10 MiB unread is paused for 150 s, once, and then reads on", heldOut: true,
+		},
+	},
+	{
+		name: "kernel-load-paused", about: "a consumer with 10 MiB unread is paused for 150 s, once, and then reads on", heldOut: true,
 		host: trendtest.None,
 		parts: []part{
 			{name: "player", play: func(p *player) {
@@ -371,8 +286,10 @@ var liveLoad = []liveScene{
 					}()
 				}
 			}},
-		}},
-	{name: "kernel-load-batch-growing", about: "a batch job takes all results every 110 s; from time to time there are more of them", heldOut: true,
+		},
+	},
+	{
+		name: "kernel-load-batch-growing", about: "a batch job takes all results every 110 s; from time to time there are more of them", heldOut: true,
 		host: trendtest.Load, from: 30,
 		parts: []part{
 			{name: "batch", label: trendtest.Load, play: func(p *player) {
@@ -397,7 +314,8 @@ var liveLoad = []liveScene{
 					}()
 				})
 			}},
-		}},
+		},
+	},
 }
 
 func drainHalf(c *net.TCPConn) {
@@ -410,5 +328,6 @@ func drainHalf(c *net.TCPConn) {
 }
 
 // liveScenes is every scene, and so the number of each.
-var liveScenes = append(append(append([]liveScene{{name: "kernel-world", parts: []part{{name: "world", play: remoteWorld}}}},
-	liveLeaks...), liveSlow...), liveLoad...)
+var liveScenes = slices.Concat(
+	[]liveScene{{name: "kernel-world", parts: []part{{name: "world", play: remoteWorld}}}},
+	liveLeaks, liveSlow, liveLoad)

@@ -61,8 +61,10 @@ func (c *liveScene) owns(key string) bool {
 
 // header is what a person says of the scene.
 func (c *liveScene) header() trendtest.Header {
-	h := trendtest.Header{Name: c.name, Origin: trendtest.RealSockets, HeldOut: c.heldOut, About: c.about,
-		Host: c.host, From: c.from, Owners: labels{}}
+	h := trendtest.Header{
+		Name: c.name, Origin: trendtest.RealSockets, HeldOut: c.heldOut, About: c.about,
+		Host: c.host, From: c.from, Owners: labels{},
+	}
 	keys := make(map[string]string)
 	for i := range c.parts {
 		p := &c.parts[i]

@@ -269,8 +269,10 @@ func (s *sim) scan() []trendtest.Owner {
 		p := k.owner
 		o := sums[p.key]
 		if o == nil {
-			o = &trendtest.Owner{Key: p.key, Kind: p.kind, Holders: p.holders, HolderCount: len(p.holders),
-				States: make(map[string]int64), Classes: make(map[string][2]int64)}
+			o = &trendtest.Owner{
+				Key: p.key, Kind: p.kind, Holders: p.holders, HolderCount: len(p.holders),
+				States: make(map[string]int64), Classes: make(map[string][2]int64),
+			}
 			if p.kind == reading.KindService {
 				o.Invocation = fmt.Sprintf("%016x", p.invocation)
 			}

@@ -81,7 +81,7 @@ func TestHoard(t *testing.T) {
 	for i := range 100 {
 		h.observe(float64(i*5), float64(i)*1e6, 0.1, 1e5)
 	}
-	if !h.steady(495, 240, 4) || h.grown() != 99e6 || h.kept() != 1 {
+	if !h.steady(495, 240) || h.grown() != 99e6 || h.kept() != 1 {
 		t.Errorf("hoard %+v, want steady growth by 99 MB, all kept", h)
 	}
 	h.observe(500, 95e6, 0.1, 1e5)
@@ -99,7 +99,7 @@ func TestHoardJump(t *testing.T) {
 	for i := range 200 {
 		h.observe(float64(i*5), float64(min(i/50, 1))*1e8, 0.1, 1e5)
 	}
-	if h.steady(995, 240, 4) {
+	if h.steady(995, 240) {
 		t.Error("one jump counts as steady growth")
 	}
 }

@@ -123,8 +123,10 @@ func (k *track) observe(o *reading.Owner, at float64, m measure, settled bool, s
 	k.peak = max(k.peak, k.bytes)
 
 	f := newFacts(o)
-	p := point{at: at, bytes: f.sum, stuck: float32(f.stalled),
-		sockets: float32(o.Sum.Sockets), waiting: float32(o.States[reading.CloseWait])}
+	p := point{
+		at: at, bytes: f.sum, stuck: float32(f.stalled),
+		sockets: float32(o.Sum.Sockets), waiting: float32(o.States[reading.CloseWait]),
+	}
 	k.short.add(p, shortSpacing, shortPoints)
 	k.now = slope(k.short.points, bytesOf, scratch)
 	if k.long.add(p, longSpacing, longPoints) {

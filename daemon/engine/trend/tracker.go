@@ -30,7 +30,6 @@ type Tracker struct {
 
 	owners      map[string]*track
 	scans       pace
-	scannedAt   float64
 	watchedFrom float64 // the first reading since the last gap
 	level       reading.Level
 

@@ -24,8 +24,10 @@ func newFeed() *feed {
 }
 
 func (f *feed) sample() reading.Sample {
-	return reading.Sample{At: f.at, PageSize: 4096, Used: f.used, ReserveMax: 512,
-		Mem: reading.TCPMem{Min: 43257, Pressure: 57676, Max: 86514}}
+	return reading.Sample{
+		At: f.at, PageSize: 4096, Used: f.used, ReserveMax: 512,
+		Mem: reading.TCPMem{Min: 43257, Pressure: 57676, Max: 86514},
+	}
 }
 
 // second passes a second and samples.
@@ -46,10 +48,12 @@ func (f *feed) scan(level reading.Level, owners ...reading.Owner) (*reading.Read
 // bytes.
 func stuck(key string, bytes, young int64) reading.Owner {
 	stalled := bytes - young
-	return reading.Owner{Key: key, Name: key, Kind: reading.KindService, InvocationID: "1",
+	return reading.Owner{
+		Key: key, Name: key, Kind: reading.KindService, InvocationID: "1",
 		Sum: reading.Tally{Sockets: bytes / 100000, Bytes: bytes}, Receive: bytes, Unread: bytes,
 		Stalled: &stalled, Young: &young,
-		StalledReceive: &reading.Tally{Sockets: stalled / 100000, Bytes: stalled}, StalledSend: &reading.Tally{}}
+		StalledReceive: &reading.Tally{Sockets: stalled / 100000, Bytes: stalled}, StalledSend: &reading.Tally{},
+	}
 }
 
 func TestHostGrowthAndETA(t *testing.T) {
@@ -202,10 +206,12 @@ func TestServedIsNoLeak(t *testing.T) {
 			for i := range 100 {
 				f.at = f.at.Add(5 * time.Second)
 				bytes := int64(i+1) << 20
-				sender := reading.Owner{Key: "b", Kind: reading.KindService, InvocationID: "1",
+				sender := reading.Owner{
+					Key: "b", Kind: reading.KindService, InvocationID: "1",
 					Sum: reading.Tally{Sockets: 30, Bytes: 30 << 20}, Send: 30 << 20, Stalled: &tc.stuck, Young: new(int64(0)),
 					StalledReceive: &reading.Tally{}, StalledSend: &reading.Tally{Sockets: 30, Bytes: tc.stuck},
-					Peers: []reading.Peer{{Owner: "a", Tally: reading.Tally{Sockets: 30, Bytes: 30 << 20}}}}
+					Peers: []reading.Peer{{Owner: "a", Tally: reading.Tally{Sockets: 30, Bytes: 30 << 20}}},
+				}
 				r, _ = f.scan(reading.Elevated, stuck("a", bytes, min(6<<20, bytes)), sender)
 			}
 			wantVerdict(t, r, tc.want)
@@ -314,8 +320,10 @@ func TestPartialReadingAddsNothing(t *testing.T) {
 	f, bytes := newFeed(), int64(0)
 	leaking(f, &bytes, 6*time.Minute)
 	f.at = f.at.Add(5 * time.Second)
-	r := &reading.Reading{Sample: f.sample(), Level: reading.Elevated, Partial: true,
-		Owners: []reading.Owner{stuck("a", 4096, 0)}}
+	r := &reading.Reading{
+		Sample: f.sample(), Level: reading.Elevated, Partial: true,
+		Owners: []reading.Owner{stuck("a", 4096, 0)},
+	}
 	f.Observe(r)
 	wantVerdict(t, r, reading.Leak)
 	wantVerdict(t, leaking(f, &bytes, 5*time.Second), reading.Leak)

@@ -107,14 +107,14 @@ func (k *track) leak(o *reading.Owner, f *facts, at float64, m measure) *reading
 func (k *track) hoards(f *facts, at float64, m measure) bool {
 	least := max(m.material, 0.3*f.stalled)
 	if f.waiting >= closedShare*f.sockets || f.hidden >= closedShare*f.sum {
-		if k.loose.steady(at, patienceClosed, leakRises) && k.loose.kept() >= keptShare && k.loose.grown() >= least {
+		if k.loose.steady(at, patienceClosed) && k.loose.kept() >= keptShare && k.loose.grown() >= least {
 			return true
 		}
 	}
-	if k.loose.steady(at, patience, leakRises) && k.loose.kept() >= keptShare && k.loose.grown() >= least {
+	if k.loose.steady(at, patience) && k.loose.kept() >= keptShare && k.loose.grown() >= least {
 		return true
 	}
-	return k.strict.steady(at, patienceDoubt, leakRises) && k.strict.scans >= doubtScans &&
+	return k.strict.steady(at, patienceDoubt) && k.strict.scans >= doubtScans &&
 		k.strict.kept() >= keptDoubt && k.strict.grown() >= least
 }
 
@@ -125,7 +125,7 @@ func (k *track) abandons(o *reading.Owner, f *facts, at float64, m measure) bool
 		return false
 	}
 	return f.orphan >= closedShare*f.sum && f.isUnsent() &&
-		k.loose.steady(at, patience, leakRises) && k.loose.kept() >= keptShare &&
+		k.loose.steady(at, patience) && k.loose.kept() >= keptShare &&
 		k.loose.grown() >= max(m.material, 0.3*f.stalled)
 }
 
@@ -136,7 +136,7 @@ func (k *track) trickles(f *facts, at float64, m measure) bool {
 	if f.unread < max(m.material, 0.8*f.sum) || f.young > 0.1*f.sum {
 		return false
 	}
-	if !k.unread.steady(at, patienceDoubt, leakRises) || k.unread.scans < doubtScans ||
+	if !k.unread.steady(at, patienceDoubt) || k.unread.scans < doubtScans ||
 		k.unread.grown() < max(m.material, 0.5*f.unread) || len(k.long.points) < longPoints*3/4 {
 		return false
 	}
@@ -150,7 +150,7 @@ func (k *track) closingPiles(f *facts, at float64) bool {
 	if f.waiting < waitingLeast || f.waiting < closedShare*f.sockets {
 		return false
 	}
-	if !k.closing.steady(at, patienceDoubt, leakRises) || k.closing.scans < doubtScans ||
+	if !k.closing.steady(at, patienceDoubt) || k.closing.scans < doubtScans ||
 		k.closing.grown() < f.waiting*2/3 {
 		return false
 	}

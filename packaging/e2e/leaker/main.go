@@ -2,6 +2,9 @@
 // data sent to them and never reads it. A part of them is reset by the peer and
 // kept, so that no socket dump lists it.
 //
+// With -listen or -dial it is one end of connections between two services
+// instead: the end that accepts and never reads, or the one that sends.
+//
 // Once all is there it writes what it holds, as the kernel told it, as JSON to
 // the file named by -report and says READY=1 to its service manager.
 package main
@@ -25,24 +28,36 @@ func main() {
 	comm := flag.String("comm", "leaker", "name of the process that holds the sockets")
 	unread := flag.Int("unread", 0, "connections that are held and never read")
 	hidden := flag.Int("hidden", 0, "connections that the peer resets and that are kept")
-	size := flag.Int("bytes", 100_000, "payload of each connection")
-	report := flag.String("report", "", "where to write what is held")
+	size := flag.Int("bytes", 100_000, "payload of each connection, 0 with -dial for as much as fits")
+	report := flag.String("report", "", "where to write what is held, nowhere by default")
+	listen := flag.String("listen", "", "accept at this `address` and never read")
+	dial := flag.String("dial", "", "connect to this `address` and send")
+	count := flag.Int("count", 1, "connections of -dial")
+	leave := flag.Bool("leave", false, "close the connections of -dial once their data is sent")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	specs := []scene.Spec{
-		{Kind: scene.Unread, Pairs: *unread, Bytes: *size},
-		{Kind: scene.Hidden, Pairs: *hidden, Bytes: *size},
+	var err error
+	switch {
+	case *listen != "":
+		err = accept(ctx, *listen)
+	case *dial != "":
+		err = send(ctx, *dial, *count, *size, *leave)
+	default:
+		err = leak(ctx, *comm, *report, []scene.Spec{
+			{Kind: scene.Unread, Pairs: *unread, Bytes: *size},
+			{Kind: scene.Hidden, Pairs: *hidden, Bytes: *size},
+		})
 	}
-	if err := run(ctx, *comm, *report, specs); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "leaker:", err)
 		os.Exit(1)
 	}
 }
 
-// run makes what specs order, reports it, and holds it until ctx is done.
-func run(ctx context.Context, comm, report string, specs []scene.Spec) error {
+// leak makes what specs order, reports it, and holds it until ctx is done.
+func leak(ctx context.Context, comm, report string, specs []scene.Spec) error {
 	child, err := scene.Start(ctx, scene.ChildOptions{Comm: comm, Argv0: comm})
 	if err != nil {
 		return err
@@ -85,8 +100,10 @@ func run(ctx context.Context, comm, report string, specs []scene.Spec) error {
 	if err != nil {
 		return fmt.Errorf("encode report: %w", err)
 	}
-	if err := os.WriteFile(report, text, 0o644); err != nil {
-		return fmt.Errorf("write report: %w", err)
+	if report != "" {
+		if err := os.WriteFile(report, text, 0o644); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
 	}
 	if err := notifyReady(ctx); err != nil {
 		return err
@@ -95,10 +112,14 @@ func run(ctx context.Context, comm, report string, specs []scene.Spec) error {
 	return nil
 }
 
-// notifyReady is sd_notify(3) with READY=1.
+// notifyReady is sd_notify(3) with READY=1: nothing where nobody waits for it.
 func notifyReady(ctx context.Context) error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return nil
+	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unixgram", os.Getenv("NOTIFY_SOCKET"))
+	conn, err := d.DialContext(ctx, "unixgram", socket)
 	if err != nil {
 		return fmt.Errorf("notify service manager: %w", err)
 	}

@@ -16,18 +16,22 @@ import (
 )
 
 func sample() reading.Sample {
-	return reading.Sample{At: time.Now(), PageSize: 4096, Used: 1234, ReserveMax: 512,
-		Mem: reading.TCPMem{Min: 100, Pressure: 200, Max: 300}}
+	return reading.Sample{
+		At: time.Now(), PageSize: 4096, Used: 1234, ReserveMax: 512,
+		Mem: reading.TCPMem{Min: 100, Pressure: 200, Max: 300},
+	}
 }
 
 // full has everything that a recording keeps.
 func full() reading.Reading {
-	o := reading.Owner{Key: "system/a.service", Name: "system/a.service", Kind: reading.KindService, InvocationID: "77",
+	o := reading.Owner{
+		Key: "system/a.service", Name: "system/a.service", Kind: reading.KindService, InvocationID: "77",
 		Holders: []reading.Holder{{PID: 7, StartTime: 99}}, HolderCount: 1,
 		Sum: reading.Tally{Sockets: 3, Bytes: 8192}, Receive: 4000, Send: 4000, Reserved: 192, Unread: 3000,
 		Stalled: new(int64(4096)), Young: new(int64(0)),
 		StalledReceive: &reading.Tally{Sockets: 2, Bytes: 3000}, StalledSend: &reading.Tally{Sockets: 1, Bytes: 700},
-		Peers: []reading.Peer{{Owner: "system/b.service", Address: "127.0.0.1", Tally: reading.Tally{Sockets: 1, Bytes: 4000}}}}
+		Peers: []reading.Peer{{Owner: "system/b.service", Address: "127.0.0.1", Tally: reading.Tally{Sockets: 1, Bytes: 4000}}},
+	}
 	o.States[reading.CloseWait] = 2
 	o.Classes[reading.Owned] = reading.Tally{Sockets: 3, Bytes: 8192}
 	return reading.Reading{Sample: sample(), Level: reading.Elevated, Owners: []reading.Owner{o, {Key: "system/other.service"}}}

@@ -129,8 +129,10 @@ func (r *Recording) Sample(o *Observation, start time.Time) reading.Sample {
 	return reading.Sample{
 		At:       start.Add(time.Duration(o.Milliseconds) * time.Millisecond),
 		PageSize: r.PageSize,
-		Mem: reading.TCPMem{Min: reading.Pages(r.Mem[0]),
-			Pressure: reading.Pages(r.Mem[1]), Max: reading.Pages(r.Mem[2])},
+		Mem: reading.TCPMem{
+			Min:      reading.Pages(r.Mem[0]),
+			Pressure: reading.Pages(r.Mem[1]), Max: reading.Pages(r.Mem[2]),
+		},
 		Used:       o.Used,
 		ReserveMax: r.ReserveMax,
 	}
@@ -173,8 +175,10 @@ func (o *Owner) reading() reading.Owner {
 		}
 	}
 	for _, p := range o.Peers {
-		out.Peers = append(out.Peers, reading.Peer{Owner: p.Owner, Address: p.Address,
-			Tally: reading.Tally{Sockets: p.Sockets, Bytes: p.Bytes}})
+		out.Peers = append(out.Peers, reading.Peer{
+			Owner: p.Owner, Address: p.Address,
+			Tally: reading.Tally{Sockets: p.Sockets, Bytes: p.Bytes},
+		})
 	}
 	return out
 }
@@ -309,19 +313,19 @@ func Decode(in io.Reader) (*Recording, error) {
 }
 
 // ReadFile reads a recording's file.
-func ReadFile(path string) (*Recording, error) {
+func ReadFile(path string) (_ *Recording, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open recording: %w", err)
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	in := io.Reader(f)
 	if strings.HasSuffix(path, ".gz") {
 		z, err := gzip.NewReader(f)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
-		defer z.Close()
+		defer func() { err = errors.Join(err, z.Close()) }()
 		in = z
 	}
 	r, err := Decode(in)

@@ -1,0 +1,476 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+)
+
+// patience is how long a name may take to be right. Each question is a scan of
+// its own, so one or two are enough on a quiet machine.
+const patience = 15 * time.Second
+
+// heldDir has the reports of leakers, those of unprivileged ones too.
+const heldDir = "/run/held"
+
+// name is who should be said to hold a leaker's memory.
+type name struct {
+	key      string
+	kind     string
+	verified bool // by PID 1; what a user's manager runs stays a label
+	uid      uint32
+	command  string
+}
+
+// unprivileged is the user whose manager runs a unit.
+const unprivileged = 1000
+
+// TestNames shows on a real systemd that owners have the names that a person
+// gives them, however the memory came to be theirs.
+func TestNames(t *testing.T) {
+	m := boot(t, Bookworm)
+	install(t, m)
+	run(t, m, "systemctl", "start", "tcpmemd")
+	installLeaker(t, m)
+	run(t, m, "mkdir", "--mode=1777", heldDir)
+
+	t.Run("Delegated", func(t *testing.T) { checkDelegated(t, m) })
+	t.Run("Template", func(t *testing.T) { checkTemplate(t, m) })
+	t.Run("Scope", func(t *testing.T) { checkScopes(t, m) })
+	t.Run("UserUnit", func(t *testing.T) { checkUserUnit(t, m) })
+	t.Run("Hostile", func(t *testing.T) { checkHostile(t, m) })
+	t.Run("SocketUnit", func(t *testing.T) { checkSocketUnit(t, m) })
+	t.Run("SocketInstance", func(t *testing.T) { checkSocketInstance(t, m) })
+	// Behind it: the consumer of this one reads nothing of the next ones either.
+	t.Run("SlowPeer", func(t *testing.T) { checkSlowPeer(t, m) })
+	t.Run("Orphans", func(t *testing.T) { checkOrphansSeen(t, m) })
+	t.Run("OrphansUnseen", func(t *testing.T) { checkOrphansUnseen(t, m) })
+}
+
+// checkDelegated: a service that may arrange its own control group calls a part
+// of it like another service. What runs there is still the service's.
+func checkDelegated(t *testing.T, m *Machine) {
+	const script = `d=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/nginx.service; mkdir $d; echo 0 >$d/cgroup.procs; exec `
+	text := "#!/bin/sh -e\n" + script + leakerCommand("delegated", "-unread 8") + "\n"
+	if err := m.WriteFile("/usr/local/bin/delegated", []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	startService(t, m, "delegated.service", "[Service]\nType=notify\nDelegate=yes\nExecStart=/usr/local/bin/delegated\n")
+	if got := run(t, m, "find", "/sys/fs/cgroup/system.slice/delegated.service", "-name", "nginx.service"); got == "" {
+		t.Fatal("the service made no control group of its own")
+	}
+	owners := expectName(t, m, "delegated", name{key: "system/delegated.service", kind: "service", verified: true})
+	for _, o := range owners {
+		if strings.Contains(o.Key+o.Name+o.Unit, "nginx") {
+			t.Errorf("%s, a %s, holds %d bytes", o.Key, o.Kind, o.Bytes)
+		}
+	}
+}
+
+func checkTemplate(t *testing.T, m *Machine) {
+	writeUnit(t, m, "worker@.service", "[Service]\nType=notify\nExecStart="+leakerCommand("worker%i", "-unread 8")+"\n")
+	run(t, m, "systemctl", "start", "worker@7.service")
+	expectName(t, m, "worker7", name{key: "system/worker@7.service", kind: "service", verified: true})
+}
+
+// checkScopes: a scope of PID 1, and one that is named and placed as
+// systemd-logind does for a login.
+func checkScopes(t *testing.T, m *Machine) {
+	for _, scope := range []struct {
+		report, unit, slice string
+		want                name
+	}{
+		{"batch", "batch.scope", "system.slice", name{key: "system/batch.scope", kind: "scope", verified: true}},
+		{"login", "session-7.scope", "user-1001.slice", name{key: "system/session-7.scope", kind: "session", verified: true}},
+	} {
+		// It runs in the foreground, and not as a child of PID 1.
+		run(t, m, "sh", "-c", fmt.Sprintf("systemd-run --scope --unit=%s --slice=%s %s >/run/%s.log 2>&1 </dev/null &",
+			scope.unit, scope.slice, leakerCommand(scope.report, "-unread 8"), scope.report))
+		expectName(t, m, scope.report, scope.want)
+	}
+}
+
+// checkUserUnit: a unit of a user's own manager. The minimal system has no
+// pam_systemd, which tells that manager where its run-time directory is.
+func checkUserUnit(t *testing.T, m *Machine) {
+	run(t, m, "useradd", "--create-home", "--uid", fmt.Sprint(unprivileged), "somebody")
+	writeUnit(t, m, "user@.service.d/no-pam.conf", "[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n")
+	const units = "/home/somebody/.config/systemd/user/"
+	unit := "[Service]\nType=notify\nExecStart=" + leakerCommand("notes", "-unread 8") + "\n"
+	if err := m.WriteFile(units+"notes.service", []byte(unit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, m, "mkdir", units+"default.target.wants")
+	run(t, m, "ln", "-s", units+"notes.service", units+"default.target.wants")
+	// As systemd-logind does for a lingering user.
+	run(t, m, "systemctl", "start", fmt.Sprintf("user@%d.service", unprivileged))
+	expectName(t, m, "notes", name{key: "user@1000/notes.service", kind: "user-service", uid: unprivileged})
+}
+
+// checkHostile: a unit whose name is full of escapes, and a process that would
+// write on the terminal of who looks.
+func checkHostile(t *testing.T, m *Machine) {
+	const (
+		template = `a\x2db@.service`
+		unit     = `a\x2db@c\x20d.service`
+		comm     = "\x1b[31mred\r\nx\x07"
+	)
+	writeUnit(t, m, template, "[Service]\nType=notify\nExecStart="+
+		leakerCommand("hostile", `-unread 8 -comm "\x1b[31mred\r\nx\x07"`)+"\n")
+	run(t, m, "systemctl", "start", unit)
+	expectName(t, m, "hostile", name{key: "system/" + unit, kind: "service", verified: true, command: comm})
+
+	for _, args := range [][]string{
+		{"owners"}, {"owners", "--by", "process"}, {"owners", "--by", "unit"}, {"owners", "--by", "cgroup"}, {"sockets"},
+	} {
+		out := run(t, m, "tcpmemctl", args...)
+		if i := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
+			t.Errorf("tcpmemctl %s has a raw control character: %q", strings.Join(args, " "), out[max(0, i-20):min(len(out), i+20)])
+		}
+		t.Logf("tcpmemctl %s\n%s", strings.Join(args, " "), out)
+	}
+	if out := run(t, m, "tcpmemctl", "owners", "--by", "process"); !strings.Contains(out, `\x1b[31mred\x0d\nx\x07`) {
+		t.Error("owners --by process does not show the process, escaped")
+	}
+}
+
+// checkSocketUnit: connections wait in the queue of a socket unit whose service
+// is first not started, then runs and never accepts.
+func checkSocketUnit(t *testing.T, m *Machine) {
+	const address = "127.77.0.1:7001"
+	writeUnit(t, m, "queue.socket", "[Socket]\nListenStream="+address+"\n")
+	// PID 1 alone has the queue while the service is being prepared.
+	writeUnit(t, m, "queue.service", "[Service]\nTimeoutStartSec=infinity\n"+
+		"ExecStartPre=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'\nExecStart=/bin/sleep infinity\n")
+	writeUnit(t, m, "dialer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 12 -bytes 30000\n")
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "start", "queue.socket")
+	run(t, m, "systemctl", "start", "dialer.service")
+
+	waiting := func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		want := kernelSays(t, m, "src", address)
+		o, problem := find(owners, name{key: "system/queue.service", kind: "service", verified: true})
+		switch got := o.Classes["unaccepted"]; {
+		case problem != "":
+			return problem
+		case got.Sockets != 12 || !near(got.Bytes, want.Bytes):
+			return fmt.Sprintf("queue.service: %v unaccepted, want %v", got, want)
+		case o.Evidence["listener"].Sockets != 12:
+			return fmt.Sprintf("queue.service: evidence %v, want listener for 12", o.Evidence)
+		case slices.ContainsFunc(owners, func(o owner) bool { return o.Key == "system/queue.socket" }):
+			return "queue.socket is an owner beside its service"
+		}
+		return ""
+	}
+	if got := ask(t, m, "systemctl", "is-active", "queue.service"); got != "activating" {
+		t.Errorf("queue.service is %s, want activating", got)
+	}
+	eventually(t, patience, waiting)
+
+	run(t, m, "touch", "/run/go")
+	eventually(t, patience, func() string {
+		if got := ask(t, m, "systemctl", "is-active", "queue.service"); got != "active" {
+			return "queue.service is " + got
+		}
+		return waiting()
+	})
+}
+
+// checkSocketInstance: one instance per connection, each with its own.
+func checkSocketInstance(t *testing.T, m *Machine) {
+	const address = "127.77.0.1:7002"
+	writeUnit(t, m, "each.socket", "[Socket]\nListenStream="+address+"\nAccept=yes\n")
+	writeUnit(t, m, "each@.service", "[Service]\nExecStart=/bin/sleep infinity\n")
+	writeUnit(t, m, "caller.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 3 -bytes 30000\n")
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "start", "each.socket")
+	run(t, m, "systemctl", "start", "caller.service")
+	eventually(t, patience, func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		var sum tally
+		instances := slices.DeleteFunc(owners, func(o owner) bool {
+			return !strings.HasPrefix(o.Key, "system/each@") || !strings.HasSuffix(o.Key, ".service")
+		})
+		for _, o := range instances {
+			if o.Kind != "service" || !o.UnitVerified || o.Sockets != 1 || o.Evidence["fd"].Sockets != 1 {
+				return fmt.Sprintf("%s is a %s (verified %t) with %v, evidence %v", o.Key, o.Kind, o.UnitVerified, o.tally, o.Evidence)
+			}
+			sum.Sockets += o.Sockets
+			sum.Bytes += o.Bytes
+		}
+		if want := kernelSays(t, m, "src", address); sum.Sockets != 3 || !near(sum.Bytes, want.Bytes) {
+			return fmt.Sprintf("instances hold %v, want %v", sum, want)
+		}
+		return ""
+	})
+}
+
+// consumerAddress is where consumer.service accepts and never reads.
+const consumerAddress = "127.77.0.1:7003"
+
+func checkSlowPeer(t *testing.T, m *Machine) {
+	startService(t, m, "consumer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -listen "+consumerAddress+"\n")
+	startService(t, m, "producer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
+	eventually(t, patience, func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		want := kernelSays(t, m, "dst", consumerAddress)
+		o, problem := find(owners, name{key: "system/producer.service", kind: "service", verified: true})
+		switch {
+		case problem != "":
+			return problem
+		case o.Sockets != 8 || !near(o.Bytes, want.Bytes):
+			return fmt.Sprintf("producer.service: %v, want %v", o.tally, want)
+		case len(o.Peers) != 1 || o.Peers[0].Owner == nil || *o.Peers[0].Owner != "system/consumer.service":
+			return fmt.Sprintf("producer.service: peers %s, want consumer.service", text(o.Peers))
+		case o.Peers[0].Sockets != 8:
+			return fmt.Sprintf("producer.service: %d sockets to consumer.service, want 8", o.Peers[0].Sockets)
+		}
+		return ""
+	})
+	run(t, m, "systemctl", "stop", "producer.service", "consumer.service")
+}
+
+// checkOrphansSeen: the daemon saw who held the sockets that are orphans now.
+// The unit and its file are gone; nobody else could name them.
+func checkOrphansSeen(t *testing.T, m *Machine) {
+	run(t, m, "systemctl", "start", "consumer.service")
+	startService(t, m, "litter.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
+	eventually(t, patience, func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		_, problem := find(owners, name{key: "system/litter.service", kind: "service", verified: true})
+		return problem
+	})
+	removeService(t, m, "litter.service")
+	expectOrphans(t, m, "system/litter.service", "last-seen")
+	expectHonest(t, m, "litter")
+	run(t, m, "systemctl", "stop", "consumer.service")
+}
+
+// checkOrphansUnseen: the daemon first sees the orphans when nobody holds them
+// any more. Their control group names them, also after it is gone.
+func checkOrphansUnseen(t *testing.T, m *Machine) {
+	run(t, m, "systemctl", "start", "consumer.service")
+	run(t, m, "systemctl", "stop", "tcpmemd")
+	startService(t, m, "rubbish.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0 -leave\n")
+	run(t, m, "systemctl", "start", "tcpmemd")
+	eventually(t, patience, func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		o, problem := find(owners, name{key: "system/rubbish.service", kind: "service", verified: true})
+		switch {
+		case problem != "":
+			return problem
+		case o.CgroupGone || o.Evidence["cgroup"].Sockets != 8:
+			return fmt.Sprintf("rubbish.service: cgroup gone %t, evidence %v, want cgroup for 8", o.CgroupGone, o.Evidence)
+		}
+		return ""
+	})
+	removeService(t, m, "rubbish.service")
+	expectOrphans(t, m, "system/rubbish.service", "cgroup")
+	// PID 1 no longer knows the unit: its name is a label and never a target.
+	eventually(t, patience, func() string {
+		owners, err := askOwners(t, m)
+		if err != nil {
+			return err.Error()
+		}
+		o, problem := find(owners, name{key: "system/rubbish.service", kind: "service"})
+		if problem == "" && !o.CgroupGone {
+			problem = "rubbish.service: its control group is not said to be gone"
+		}
+		return problem
+	})
+	expectHonest(t, m, "rubbish")
+	run(t, m, "systemctl", "stop", "consumer.service")
+}
+
+// expectOrphans waits until `tcpmemctl orphans` has the eight of the owner with
+// key, known by evidence alone, in a control group that is gone.
+func expectOrphans(t *testing.T, m *Machine, key, evidence string) {
+	t.Helper()
+	eventually(t, patience, func() string {
+		var doc struct {
+			Owners []owner `json:"owners"`
+		}
+		if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "orphans", "--json")), &doc); err != nil {
+			return err.Error()
+		}
+		want := kernelSays(t, m, "dst", consumerAddress)
+		i := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Key == key })
+		if i < 0 {
+			return fmt.Sprintf("%s left no orphans, but %s", key, text(doc.Owners))
+		}
+		switch o := doc.Owners[i]; {
+		case want.Sockets != 8 || o.Sockets != 8 || !near(o.Bytes, want.Bytes):
+			return fmt.Sprintf("%s left %v, want %v", key, o.tally, want)
+		case len(o.Evidence) != 1 || o.Evidence[evidence].Sockets != 8:
+			return fmt.Sprintf("%s: evidence %v, want %s for 8", key, o.Evidence, evidence)
+		case !o.CgroupGone:
+			return key + ": its control group is not said to be gone"
+		}
+		return ""
+	})
+	var doc struct {
+		Sockets []struct {
+			Class    string `json:"class"`
+			Evidence string `json:"evidence"`
+			Owner    string `json:"owner"`
+			Remote   string `json:"remote"`
+		} `json:"sockets"`
+	}
+	if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "sockets", "--json", "--all", "dst = "+consumerAddress)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Sockets) != 8 {
+		t.Errorf("sockets lists %d to the consumer, want 8", len(doc.Sockets))
+	}
+	for _, s := range doc.Sockets {
+		if s.Class != "orphan" || s.Evidence != evidence || s.Owner != key {
+			t.Errorf("sockets: %+v, want an orphan of %s by %s", s, key, evidence)
+		}
+	}
+}
+
+// expectHonest asks for the orphans without a daemon: a process without memory
+// sees as many and invents no name for them.
+func expectHonest(t *testing.T, m *Machine, invented string) {
+	t.Helper()
+	var doc struct {
+		Seen   int64   `json:"seen"`
+		Owners []owner `json:"owners"`
+	}
+	out := run(t, m, "tcpmemctl", "--direct", "orphans", "--json")
+	if err := json.Unmarshal([]byte(out), &doc); err != nil {
+		t.Fatal(err)
+	}
+	unresolved := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Kind == "unresolved" })
+	if strings.Contains(out, invented) || unresolved < 0 || doc.Owners[unresolved].Evidence["netns"].Sockets < 8 {
+		t.Errorf("--direct orphans: %s, want 8 unresolved, of which only the namespace is known", text(doc.Owners))
+	}
+}
+
+// expectName waits until the leaker that reports as report is called want and
+// holds what it reports. It returns all owners.
+func expectName(t *testing.T, m *Machine, report string, want name) []owner {
+	t.Helper()
+	var owners []owner
+	eventually(t, patience, func() string {
+		var held leak
+		// A scope is not waited for: the report may not be there yet.
+		if err := json.Unmarshal([]byte(ask(t, m, "cat", heldDir+"/"+report)), &held); err != nil {
+			return fmt.Sprintf("report of %s: %v", report, err)
+		}
+		var err error
+		if owners, err = askOwners(t, m); err != nil {
+			return err.Error()
+		}
+		o, problem := find(owners, want)
+		switch {
+		case problem != "":
+			return problem
+		case !near(o.Bytes, held.Bytes) || o.Sockets < held.Sockets:
+			return fmt.Sprintf("%s: %v, want %v", o.Key, o.tally, held.tally)
+		case !near(o.Evidence["fd"].Bytes, held.Bytes):
+			return fmt.Sprintf("%s: evidence %v, want fd for %d bytes", o.Key, o.Evidence, held.Bytes)
+		case len(o.Holders) == 0 || !strings.Contains(o.Holders[0].Command, want.command):
+			return fmt.Sprintf("%s: holders %s, want %q", o.Key, text(o.Holders), want.command)
+		}
+		return ""
+	})
+	return owners
+}
+
+// find returns the owner with the key of want, and what it is called wrongly.
+func find(owners []owner, want name) (o owner, problem string) {
+	i := slices.IndexFunc(owners, func(o owner) bool { return o.Key == want.key })
+	if i < 0 {
+		keys := make([]string, len(owners))
+		for i := range owners {
+			keys[i] = owners[i].Key
+		}
+		return o, fmt.Sprintf("%s is not among the owners %q", want.key, keys)
+	}
+	o = owners[i]
+	manager, unit, _ := strings.Cut(want.key, "/")
+	switch {
+	case o.Name != unit, o.Unit != unit, o.Manager != manager, o.Kind != want.kind:
+		return o, fmt.Sprintf("%s is called %s, %s %q of %q, want %s", o.Key, o.Name, o.Kind, o.Unit, o.Manager, want.kind)
+	case o.UnitVerified != want.verified:
+		return o, fmt.Sprintf("%s: verified %t, want %t", o.Key, o.UnitVerified, want.verified)
+	case want.uid != 0 && (o.UID == nil || *o.UID != want.uid):
+		return o, fmt.Sprintf("%s: uid %s, want %d", o.Key, text(o.UID), want.uid)
+	}
+	return o, ""
+}
+
+// kernelSays is what ss(8) of iproute2 shows, without tcpmemd, of connections
+// whose end "src" or "dst" is address.
+func kernelSays(t *testing.T, m *Machine, end, address string) tally {
+	t.Helper()
+	var sum tally
+	out := run(t, m, "ss", "--tcp", "--numeric", "--memory", "--no-header", "--oneline", "state", "connected", end, address)
+	for line := range strings.Lines(out) {
+		_, skmem, ok := strings.Cut(line, "skmem:(")
+		if !ok {
+			continue
+		}
+		sum.Sockets++
+		// sk_rmem_alloc, sk_wmem_queued and sk_forward_alloc are of the pool.
+		var rmem, rcvbuf, wmem, sndbuf, fwd, queued uint32
+		if _, err := fmt.Sscanf(skmem, "r%d,rb%d,t%d,tb%d,f%d,w%d", &rmem, &rcvbuf, &wmem, &sndbuf, &fwd, &queued); err != nil {
+			t.Fatalf("ss: %v in %q", err, line)
+		}
+		// ss prints a negative reserve as a large one.
+		sum.Bytes += int64(rmem) + int64(queued) + int64(int32(fwd))
+	}
+	return sum
+}
+
+// leakerCommand is the command line of a leaker that reports to heldDir.
+func leakerCommand(report, args string) string {
+	return fmt.Sprintf("%s -report %s/%s %s", leakerPath, heldDir, report, args)
+}
+
+func writeUnit(t *testing.T, m *Machine, unit, text string) {
+	t.Helper()
+	if err := m.WriteFile("/etc/systemd/system/"+unit, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// removeService stops a service and leaves nothing of it.
+func removeService(t *testing.T, m *Machine, unit string) {
+	t.Helper()
+	run(t, m, "systemctl", "stop", unit)
+	run(t, m, "rm", "/etc/systemd/system/"+unit)
+	run(t, m, "systemctl", "daemon-reload")
+}
+
+// text shows a value with what its pointers lead to.
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
