@@ -112,8 +112,7 @@ func once[T any](open func() (*Kept[T], error)) (T, error) {
 // bare takes operation and path off an error of package os, for callers that
 // name both themselves.
 func bare(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}
 	return err

@@ -115,10 +115,14 @@ func TestParseNetstat(t *testing.T) {
 		name, in string
 		want     reading.Counters
 	}{
-		{"usual", "TcpExt: PruneCalled TCPAbortOnMemory TCPMemoryPressuresChrono\nTcpExt: 1 2 3\n",
-			reading.Counters{PruneCalled: num(1), AbortOnMemory: num(2), MemoryPressuresChrono: num(3)}},
-		{"reordered, with others", "IpExt: A\nIpExt: 9\nTcpExt: New TCPAbortOnMemory Newer PruneCalled\nTcpExt: 18446744073709551615 2 -1 1\nX: y\n",
-			reading.Counters{PruneCalled: num(1), AbortOnMemory: num(2)}},
+		{
+			"usual", "TcpExt: PruneCalled TCPAbortOnMemory TCPMemoryPressuresChrono\nTcpExt: 1 2 3\n",
+			reading.Counters{PruneCalled: num(1), AbortOnMemory: num(2), MemoryPressuresChrono: num(3)},
+		},
+		{
+			"reordered, with others", "IpExt: A\nIpExt: 9\nTcpExt: New TCPAbortOnMemory Newer PruneCalled\nTcpExt: 18446744073709551615 2 -1 1\nX: y\n",
+			reading.Counters{PruneCalled: num(1), AbortOnMemory: num(2)},
+		},
 		{"none known", "TcpExt: A\nTcpExt: 1\n", reading.Counters{}},
 		{"zero is known", "TcpExt: ListenDrops\nTcpExt: 0\n", reading.Counters{ListenDrops: num(0)}},
 	} {

@@ -27,8 +27,13 @@ func TestProcessFixture(t *testing.T) {
 		v1Only  bool
 	}{
 		{1, Stat{1, "systemd", 'S', 0, 1, 9}, "systemd", Cgroup{Path: "/init.scope"}, false},
-		{412, Stat{412, "task) (\nqueue", 'R', 1, 1, 112424}, "task) (\nqueue (python3)",
-			Cgroup{V1: "/system.slice/task-queue.service"}, true},
+		{
+			412,
+			Stat{412, "task) (\nqueue", 'R', 1, 1, 112424},
+			"task) (\nqueue (python3)",
+			Cgroup{V1: "/system.slice/task-queue.service"},
+			true,
+		},
 		{77, Stat{77, "kworker/u4:1-events_unbound", 'I', 2, 1, 66}, "kworker/u4:1-events_unbound", Cgroup{Path: "/"}, false},
 	} {
 		s, err := f.Stat(tt.pid)
@@ -145,8 +150,13 @@ func TestMainEnded(t *testing.T) {
 		threads           int
 		zombie, mainEnded bool
 	}{
-		{'S', 1, false, false}, {'S', 5, false, false}, {'Z', 1, true, false}, {'Z', 2, false, true},
-		{'X', 1, true, false}, {'X', 0, true, false}, {'X', 3, false, true},
+		{'S', 1, false, false},
+		{'S', 5, false, false},
+		{'Z', 1, true, false},
+		{'Z', 2, false, true},
+		{'X', 1, true, false},
+		{'X', 0, true, false},
+		{'X', 3, false, true},
 	} {
 		line := fmt.Sprintf("5 (a) %c 7%s %d 0 99\n", tt.state, strings.Repeat(" 0", 15), tt.threads)
 		s, err := parseStat([]byte(line))

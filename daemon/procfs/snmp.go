@@ -32,9 +32,15 @@ func parseSNMP(data []byte) (TCPStats, error) {
 		return TCPStats{}, err
 	}
 	fields := [...]field{
-		{name: "ActiveOpens"}, {name: "PassiveOpens"}, {name: "AttemptFails"}, {name: "EstabResets"},
+		{name: "ActiveOpens"},
+		{name: "PassiveOpens"},
+		{name: "AttemptFails"},
+		{name: "EstabResets"},
 		{name: "CurrEstab"},
-		{name: "InSegs"}, {name: "OutSegs"}, {name: "RetransSegs"}, {name: "OutRsts"},
+		{name: "InSegs"},
+		{name: "OutSegs"},
+		{name: "RetransSegs"},
+		{name: "OutRsts"},
 	}
 	for {
 		name, value, err := nextColumn(&names, &values)

@@ -12,11 +12,11 @@ var errTruncated = errors.New("last line has no end: truncated")
 // nextLine cuts one line off data. A last line without a newline is no line:
 // the kernel ends each one, so the rest of it is missing.
 func nextLine(data []byte) (line, rest []byte, ok bool) {
-	i := bytes.IndexByte(data, '\n')
-	if i < 0 {
+	before, after, ok := bytes.Cut(data, []byte{'\n'})
+	if !ok {
 		return nil, data, false
 	}
-	return data[:i], data[i+1:], true
+	return before, after, true
 }
 
 // nextWord cuts one word off a line of words separated by blanks and tabs; it
@@ -54,8 +54,7 @@ func signed(word []byte) (int64, error) {
 }
 
 func numberError(word []byte, err error) error {
-	var ne *strconv.NumError
-	if errors.As(err, &ne) {
+	if ne, ok := errors.AsType[*strconv.NumError](err); ok {
 		err = ne.Err
 	}
 	return fmt.Errorf("number %.32q: %w", word, err)

@@ -58,8 +58,10 @@ func TestRemovedCgroup(t *testing.T) {
 	maker.Kill()
 	removeTree(t, units[0].Path)
 	r, now := steady(t, s, func() classes { return orphansOf(t, d) })
-	o := checkOwner(t, r, "system/removed.service", want{kind: reading.KindService, unit: "removed.service",
-		classes: now, evidence: evidence{reading.LastSeen: {reading.Orphan}}})
+	o := checkOwner(t, r, "system/removed.service", want{
+		kind: reading.KindService, unit: "removed.service",
+		classes: now, evidence: evidence{reading.LastSeen: {reading.Orphan}},
+	})
 	if o.Cgroup != units[0].Name {
 		t.Errorf("cgroup is %q, was %q", o.Cgroup, units[0].Name)
 	}

@@ -236,7 +236,7 @@ func (s *Scanner) limits() []Finding {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
 		return nil
 	}
-	const each, base = 3, 64
+	const each, base = 4, 64
 	need := uint64(base + each*len(s.netns.All()))
 	f := Finding{Name: "open files", What: fmt.Sprintf("limit %d, about %d needed", r.Cur, need)}
 	if r.Cur < need {

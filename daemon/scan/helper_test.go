@@ -126,27 +126,28 @@ func helpAccept(addr string) error {
 		return err
 	}
 	fmt.Println("ready")
-	var keep []net.Conn
 	for range farPairs {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		keep = append(keep, c)
+		kept = append(kept, c)
 	}
 	fmt.Println("accepted")
 	select {}
 }
 
+// kept are connections that live as long as their process.
+var kept []net.Conn
+
 // helpDial writes until nothing more goes in.
 func helpDial(addr string) error {
-	var keep []net.Conn
 	for range farPairs {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return err
 		}
-		keep = append(keep, c)
+		kept = append(kept, c)
 		if err := c.(*net.TCPConn).SetWriteBuffer(small); err != nil {
 			return err
 		}

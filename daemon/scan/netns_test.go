@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scan"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
 	"github.com/tcpmemd/tcpmemd/daemon/sockdiag"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 func procPath(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
@@ -274,8 +275,10 @@ func TestPinningRule(t *testing.T) {
 	c := scene.StartT(t, scene.ChildOptions{NewNetns: true})
 	scene.BuildT(t, c, scene.Spec{Kind: scene.Unread, Pairs: 5, Bytes: 9000})
 	cable := fmt.Sprintf("scan%d", c.PID())
-	do(t, "lay cable", netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: cable},
-		PeerName: "end", PeerNamespace: netlink.NsPid(c.PID())}))
+	do(t, "lay cable", netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: cable},
+		PeerName:  "end", PeerNamespace: netlink.NsPid(c.PID()),
+	}))
 	t.Cleanup(func() {
 		if link, err := netlink.LinkByName(cable); err == nil {
 			_ = netlink.LinkDel(link)

@@ -73,8 +73,10 @@ func TestOrphansBetweenTwoScans(t *testing.T) {
 	dialer.Kill()
 	truth := func() [2]classes { return [2]classes{orphansOf(t, d), tallyOf(t, acceptor, a)} }
 	r, now := steady(t, s, truth)
-	w := want{kind: reading.KindService, unit: "short-lived.service", classes: now[0],
-		evidence: evidence{reading.CgroupID: {reading.Orphan}}}
+	w := want{
+		kind: reading.KindService, unit: "short-lived.service", classes: now[0],
+		evidence: evidence{reading.CgroupID: {reading.Orphan}},
+	}
 	const key = "system/short-lived.service"
 	o := checkOwner(t, r, key, w)
 	if o.CgroupGone || o.Cgroup != group.Name || o.UnitVerified {

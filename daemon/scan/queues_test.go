@@ -57,8 +57,10 @@ func TestSharedPortInOneUnit(t *testing.T) {
 			classes[c].Add(sum.Sockets, sum.Bytes)
 		}
 	}
-	checkOwner(t, read(t, s), "system/pool.service", want{kind: reading.KindService, unit: "pool.service", classes: classes,
-		evidence: evidence{reading.FD: {reading.Owned}, reading.Listener: {reading.Unaccepted}}})
+	checkOwner(t, read(t, s), "system/pool.service", want{
+		kind: reading.KindService, unit: "pool.service", classes: classes,
+		evidence: evidence{reading.FD: {reading.Owned}, reading.Listener: {reading.Unaccepted}},
+	})
 }
 
 // Two processes without a unit and with one cgroup id: in which queue a
@@ -73,8 +75,10 @@ func TestSharedPortAmbiguous(t *testing.T) {
 		checkOwner(t, r, processKey(t, c.PID()), wantProcess(l[i]))
 	}
 	// Their cgroup is known for sure, and nothing beyond.
-	checkOwner(t, r, "cgroup"+place.Name, want{kind: reading.KindScope, classes: only(sums(d), reading.Unaccepted),
-		evidence: evidence{reading.CgroupID: {reading.Unaccepted}}})
+	checkOwner(t, r, "cgroup"+place.Name, want{
+		kind: reading.KindScope, classes: only(sums(d), reading.Unaccepted),
+		evidence: evidence{reading.CgroupID: {reading.Unaccepted}},
+	})
 
 	// Now that one has taken all of its queue, the rest is not the other's for
 	// sure, either: it may have come to the first since.

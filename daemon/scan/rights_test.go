@@ -7,10 +7,11 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
-	"golang.org/x/sys/unix"
 )
 
 // Without rights a scan says in each reading what it could not see; it does not
@@ -35,8 +36,10 @@ func TestUnprivileged(t *testing.T) {
 	if o.Classes != sums(b) {
 		t.Errorf("own sockets are %v, built %v", named(o.Classes), named(sums(b)))
 	}
-	checkOwner(t, r, "system/other.service", want{kind: reading.KindService, unit: "other.service", classes: sums(far),
-		evidence: evidence{reading.CgroupID: {reading.Owned}}})
+	checkOwner(t, r, "system/other.service", want{
+		kind: reading.KindService, unit: "other.service", classes: sums(far),
+		evidence: evidence{reading.CgroupID: {reading.Owned}},
+	})
 	for i, gaps := range out.Gaps {
 		j := slices.IndexFunc(gaps, func(g reading.Gap) bool { return g.Code == "processes-unreadable" })
 		if j < 0 {

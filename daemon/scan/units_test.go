@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
-	"golang.org/x/sys/unix"
 )
 
 // A unit is named by its place below slices, which a cgroup of package scene
@@ -64,9 +66,9 @@ func removeTree(t *testing.T, root string) {
 		}
 		return nil
 	})
-	for i := len(dirs) - 1; i >= 0; i-- {
-		eventually(t, "remove "+dirs[i], func() bool {
-			err := os.Remove(dirs[i])
+	for _, dir := range slices.Backward(dirs) {
+		eventually(t, "remove "+dir, func() bool {
+			err := os.Remove(dir)
 			return err == nil || os.IsNotExist(err)
 		})
 	}

@@ -47,16 +47,18 @@ func TestNames(t *testing.T) {
 	t.Run("Hostile", func(t *testing.T) { checkHostile(t, m) })
 	t.Run("SocketUnit", func(t *testing.T) { checkSocketUnit(t, m) })
 	t.Run("SocketInstance", func(t *testing.T) { checkSocketInstance(t, m) })
-	// Behind it: the consumer of this one reads nothing of the next ones either.
+	// The next ones share the consumer; each ends with no connection to it.
 	t.Run("SlowPeer", func(t *testing.T) { checkSlowPeer(t, m) })
-	t.Run("Orphans", func(t *testing.T) { checkOrphansSeen(t, m) })
+	t.Run("OrphansOfRestart", func(t *testing.T) { checkOrphansOfRestart(t, m) })
+	t.Run("OrphansSeen", func(t *testing.T) { checkOrphansSeen(t, m) })
 	t.Run("OrphansUnseen", func(t *testing.T) { checkOrphansUnseen(t, m) })
 }
 
 // checkDelegated: a service that may arrange its own control group calls a part
-// of it like another service. What runs there is still the service's.
+// of it like another service, and a part of that so that it clears the terminal
+// of who prints it. What runs there is still the service's.
 func checkDelegated(t *testing.T, m *Machine) {
-	const script = `d=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/nginx.service; mkdir $d; echo 0 >$d/cgroup.procs; exec `
+	const script = `d=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/nginx.service/$(printf '\033[2J'); mkdir -p "$d"; echo 0 >"$d/cgroup.procs"; exec `
 	text := "#!/bin/sh -e\n" + script + leakerCommand("delegated", "-unread 8") + "\n"
 	if err := m.WriteFile("/usr/local/bin/delegated", []byte(text), 0o755); err != nil {
 		t.Fatal(err)
@@ -133,10 +135,11 @@ func checkHostile(t *testing.T, m *Machine) {
 		if i := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
 			t.Errorf("tcpmemctl %s has a raw control character: %q", strings.Join(args, " "), out[max(0, i-20):min(len(out), i+20)])
 		}
-		t.Logf("tcpmemctl %s\n%s", strings.Join(args, " "), out)
 	}
-	if out := run(t, m, "tcpmemctl", "owners", "--by", "process"); !strings.Contains(out, `\x1b[31mred\x0d\nx\x07`) {
-		t.Error("owners --by process does not show the process, escaped")
+	for by, want := range map[string]string{"process": `\x1b[31mred\x0d\nx\x07`, "cgroup": `nginx.service/\x1b[2J`} {
+		if out := run(t, m, "tcpmemctl", "owners", "--by", by); !strings.Contains(out, want) {
+			t.Errorf("owners --by %s has no %s:\n%s", by, want, out)
+		}
 	}
 }
 
@@ -148,7 +151,7 @@ func checkSocketUnit(t *testing.T, m *Machine) {
 	// PID 1 alone has the queue while the service is being prepared.
 	writeUnit(t, m, "queue.service", "[Service]\nTimeoutStartSec=infinity\n"+
 		"ExecStartPre=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'\nExecStart=/bin/sleep infinity\n")
-	writeUnit(t, m, "dialer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 12 -bytes 30000\n")
+	writeUnit(t, m, "dialer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 12 -bytes 0\n")
 	run(t, m, "systemctl", "daemon-reload")
 	run(t, m, "systemctl", "start", "queue.socket")
 	run(t, m, "systemctl", "start", "dialer.service")
@@ -170,7 +173,11 @@ func checkSocketUnit(t *testing.T, m *Machine) {
 		case slices.ContainsFunc(owners, func(o owner) bool { return o.Key == "system/queue.socket" }):
 			return "queue.socket is an owner beside its service"
 		}
-		return ""
+		o, problem = find(owners, name{key: "system/dialer.service", kind: "service", verified: true})
+		if problem == "" {
+			problem = expectPeer(o, "system/queue.service", 12)
+		}
+		return problem
 	}
 	if got := ask(t, m, "systemctl", "is-active", "queue.service"); got != "activating" {
 		t.Errorf("queue.service is %s, want activating", got)
@@ -216,157 +223,6 @@ func checkSocketInstance(t *testing.T, m *Machine) {
 		}
 		return ""
 	})
-}
-
-// consumerAddress is where consumer.service accepts and never reads.
-const consumerAddress = "127.77.0.1:7003"
-
-func checkSlowPeer(t *testing.T, m *Machine) {
-	startService(t, m, "consumer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -listen "+consumerAddress+"\n")
-	startService(t, m, "producer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
-	eventually(t, patience, func() string {
-		owners, err := askOwners(t, m)
-		if err != nil {
-			return err.Error()
-		}
-		want := kernelSays(t, m, "dst", consumerAddress)
-		o, problem := find(owners, name{key: "system/producer.service", kind: "service", verified: true})
-		switch {
-		case problem != "":
-			return problem
-		case o.Sockets != 8 || !near(o.Bytes, want.Bytes):
-			return fmt.Sprintf("producer.service: %v, want %v", o.tally, want)
-		case len(o.Peers) != 1 || o.Peers[0].Owner == nil || *o.Peers[0].Owner != "system/consumer.service":
-			return fmt.Sprintf("producer.service: peers %s, want consumer.service", text(o.Peers))
-		case o.Peers[0].Sockets != 8:
-			return fmt.Sprintf("producer.service: %d sockets to consumer.service, want 8", o.Peers[0].Sockets)
-		}
-		return ""
-	})
-	run(t, m, "systemctl", "stop", "producer.service", "consumer.service")
-}
-
-// checkOrphansSeen: the daemon saw who held the sockets that are orphans now.
-// The unit and its file are gone; nobody else could name them.
-func checkOrphansSeen(t *testing.T, m *Machine) {
-	run(t, m, "systemctl", "start", "consumer.service")
-	startService(t, m, "litter.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
-	eventually(t, patience, func() string {
-		owners, err := askOwners(t, m)
-		if err != nil {
-			return err.Error()
-		}
-		_, problem := find(owners, name{key: "system/litter.service", kind: "service", verified: true})
-		return problem
-	})
-	removeService(t, m, "litter.service")
-	expectOrphans(t, m, "system/litter.service", "last-seen")
-	expectHonest(t, m, "litter")
-	run(t, m, "systemctl", "stop", "consumer.service")
-}
-
-// checkOrphansUnseen: the daemon first sees the orphans when nobody holds them
-// any more. Their control group names them, also after it is gone.
-func checkOrphansUnseen(t *testing.T, m *Machine) {
-	run(t, m, "systemctl", "start", "consumer.service")
-	run(t, m, "systemctl", "stop", "tcpmemd")
-	startService(t, m, "rubbish.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0 -leave\n")
-	run(t, m, "systemctl", "start", "tcpmemd")
-	eventually(t, patience, func() string {
-		owners, err := askOwners(t, m)
-		if err != nil {
-			return err.Error()
-		}
-		o, problem := find(owners, name{key: "system/rubbish.service", kind: "service", verified: true})
-		switch {
-		case problem != "":
-			return problem
-		case o.CgroupGone || o.Evidence["cgroup"].Sockets != 8:
-			return fmt.Sprintf("rubbish.service: cgroup gone %t, evidence %v, want cgroup for 8", o.CgroupGone, o.Evidence)
-		}
-		return ""
-	})
-	removeService(t, m, "rubbish.service")
-	expectOrphans(t, m, "system/rubbish.service", "cgroup")
-	// PID 1 no longer knows the unit: its name is a label and never a target.
-	eventually(t, patience, func() string {
-		owners, err := askOwners(t, m)
-		if err != nil {
-			return err.Error()
-		}
-		o, problem := find(owners, name{key: "system/rubbish.service", kind: "service"})
-		if problem == "" && !o.CgroupGone {
-			problem = "rubbish.service: its control group is not said to be gone"
-		}
-		return problem
-	})
-	expectHonest(t, m, "rubbish")
-	run(t, m, "systemctl", "stop", "consumer.service")
-}
-
-// expectOrphans waits until `tcpmemctl orphans` has the eight of the owner with
-// key, known by evidence alone, in a control group that is gone.
-func expectOrphans(t *testing.T, m *Machine, key, evidence string) {
-	t.Helper()
-	eventually(t, patience, func() string {
-		var doc struct {
-			Owners []owner `json:"owners"`
-		}
-		if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "orphans", "--json")), &doc); err != nil {
-			return err.Error()
-		}
-		want := kernelSays(t, m, "dst", consumerAddress)
-		i := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Key == key })
-		if i < 0 {
-			return fmt.Sprintf("%s left no orphans, but %s", key, text(doc.Owners))
-		}
-		switch o := doc.Owners[i]; {
-		case want.Sockets != 8 || o.Sockets != 8 || !near(o.Bytes, want.Bytes):
-			return fmt.Sprintf("%s left %v, want %v", key, o.tally, want)
-		case len(o.Evidence) != 1 || o.Evidence[evidence].Sockets != 8:
-			return fmt.Sprintf("%s: evidence %v, want %s for 8", key, o.Evidence, evidence)
-		case !o.CgroupGone:
-			return key + ": its control group is not said to be gone"
-		}
-		return ""
-	})
-	var doc struct {
-		Sockets []struct {
-			Class    string `json:"class"`
-			Evidence string `json:"evidence"`
-			Owner    string `json:"owner"`
-			Remote   string `json:"remote"`
-		} `json:"sockets"`
-	}
-	if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "sockets", "--json", "--all", "dst = "+consumerAddress)), &doc); err != nil {
-		t.Fatal(err)
-	}
-	if len(doc.Sockets) != 8 {
-		t.Errorf("sockets lists %d to the consumer, want 8", len(doc.Sockets))
-	}
-	for _, s := range doc.Sockets {
-		if s.Class != "orphan" || s.Evidence != evidence || s.Owner != key {
-			t.Errorf("sockets: %+v, want an orphan of %s by %s", s, key, evidence)
-		}
-	}
-}
-
-// expectHonest asks for the orphans without a daemon: a process without memory
-// sees as many and invents no name for them.
-func expectHonest(t *testing.T, m *Machine, invented string) {
-	t.Helper()
-	var doc struct {
-		Seen   int64   `json:"seen"`
-		Owners []owner `json:"owners"`
-	}
-	out := run(t, m, "tcpmemctl", "--direct", "orphans", "--json")
-	if err := json.Unmarshal([]byte(out), &doc); err != nil {
-		t.Fatal(err)
-	}
-	unresolved := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Kind == "unresolved" })
-	if strings.Contains(out, invented) || unresolved < 0 || doc.Owners[unresolved].Evidence["netns"].Sockets < 8 {
-		t.Errorf("--direct orphans: %s, want 8 unresolved, of which only the namespace is known", text(doc.Owners))
-	}
 }
 
 // expectName waits until the leaker that reports as report is called want and
@@ -456,14 +312,6 @@ func writeUnit(t *testing.T, m *Machine, unit, text string) {
 	if err := m.WriteFile("/etc/systemd/system/"+unit, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// removeService stops a service and leaves nothing of it.
-func removeService(t *testing.T, m *Machine, unit string) {
-	t.Helper()
-	run(t, m, "systemctl", "stop", unit)
-	run(t, m, "rm", "/etc/systemd/system/"+unit)
-	run(t, m, "systemctl", "daemon-reload")
 }
 
 // text shows a value with what its pointers lead to.
