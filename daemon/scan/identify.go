@@ -86,13 +86,7 @@ func (c *sources) ask(pid int32) (src processSource, ok bool) {
 		return src, false
 	}
 	src.at = time.Now()
-	if cg, err := c.fs.Cgroup(int(pid)); err == nil {
-		src.path = cg.Path
-		// Where systemd manages a v1 hierarchy, only that one has the units.
-		if label := cgroup.Parse(cgroup.Path(cg.V1)); len(cg.Path) <= 1 && label.Kind() != "" {
-			src.path = cg.V1
-		}
-	}
+	src.path, _ = c.pathOf(pid)
 	src.base = owner.Source{PID: pid, StartTime: st.StartTime}
 	if src.base.Command, err = c.fs.CommandOf(st); err != nil {
 		src.base.Command = st.Comm
@@ -101,6 +95,19 @@ func (c *sources) ask(pid int32) (src processSource, ok bool) {
 		src.base.UID = &uid
 	}
 	return src, true
+}
+
+// pathOf is the cgroup of a process, or of a thread of it.
+func (c *sources) pathOf(pid int32) (path string, ok bool) {
+	cg, err := c.fs.Cgroup(int(pid))
+	if err != nil {
+		return "", false
+	}
+	// Where systemd manages a v1 hierarchy, only that one has the units.
+	if label := cgroup.Parse(cgroup.Path(cg.V1)); len(cg.Path) <= 1 && label.Kind() != "" {
+		return cg.V1, true
+	}
+	return cg.Path, true
 }
 
 // refreshAll brings the owners of all holders up to date, from answers that
@@ -121,6 +128,8 @@ func (c *sources) refreshProcess(ctx context.Context, ref owner.ProcRef) {
 		if now, ok := c.ask(src.base.PID); ok && now.base.StartTime == src.base.StartTime {
 			*src = now
 		}
+	} else if path, ok := c.pathOf(c.s.index.Proc(ref).Task()); ok {
+		src.path = path // a login moves from its server's unit to its session's
 	}
 	who := c.group(ctx, src.path)
 	who.PID, who.StartTime = src.base.PID, src.base.StartTime
@@ -143,6 +152,9 @@ func (c *sources) cgroup(ctx context.Context, id uint64) owner.Ref {
 		known.used = c.turn
 		c.byID[id] = known
 		return known.ref
+	}
+	if known.ref != 0 && known.gone != entry.Gone {
+		delete(c.byPath, known.path) // PID 1 may not know the unit any more
 	}
 	known = cgroupRef{path: string(entry.Path), gone: entry.Gone, at: now, used: c.turn}
 	who := c.group(ctx, known.path)

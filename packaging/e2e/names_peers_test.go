@@ -11,17 +11,17 @@ import (
 )
 
 // consumerAddress is where consumer.service accepts and never reads.
-const consumerAddress = "127.77.0.1:7003"
+func consumerAddress() string { return loopback(7003) }
 
 func checkSlowPeer(t *testing.T, m *Machine) {
-	startService(t, m, "consumer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -listen "+consumerAddress+"\n")
-	startService(t, m, "producer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
+	startService(t, m, "consumer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -listen "+consumerAddress()+"\n")
+	startService(t, m, "producer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress()+" -count 8 -bytes 0\n")
 	eventually(t, patience, func() string {
 		owners, err := askOwners(t, m)
 		if err != nil {
 			return err.Error()
 		}
-		want := kernelSays(t, m, "dst", consumerAddress)
+		want := kernelSays(t, m, "dst", consumerAddress())
 		o, problem := find(owners, name{key: "system/producer.service", kind: "service", verified: true})
 		switch {
 		case problem != "":
@@ -63,7 +63,7 @@ func checkOrphansOfRestart(t *testing.T, m *Machine) {
 // The unit and its file are gone; nobody else could name them.
 func checkOrphansSeen(t *testing.T, m *Machine) {
 	run(t, m, "systemctl", "start", "consumer.service")
-	startService(t, m, "litter.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0\n")
+	startService(t, m, "litter.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress()+" -count 8 -bytes 0\n")
 	eventually(t, patience, func() string {
 		owners, err := askOwners(t, m)
 		if err != nil {
@@ -83,7 +83,7 @@ func checkOrphansSeen(t *testing.T, m *Machine) {
 func checkOrphansUnseen(t *testing.T, m *Machine) {
 	run(t, m, "systemctl", "start", "consumer.service")
 	run(t, m, "systemctl", "stop", "tcpmemd")
-	startService(t, m, "rubbish.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress+" -count 8 -bytes 0 -leave\n")
+	startService(t, m, "rubbish.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerAddress()+" -count 8 -bytes 0 -leave\n")
 	run(t, m, "systemctl", "start", "tcpmemd")
 	eventually(t, patience, func() string {
 		owners, err := askOwners(t, m)
@@ -99,6 +99,7 @@ func checkOrphansUnseen(t *testing.T, m *Machine) {
 		}
 		return ""
 	})
+	expectSockets(t, m, "system/rubbish.service", "cgroup", "--direct")
 	removeService(t, m, "rubbish.service")
 	expectOrphans(t, m, "system/rubbish.service", "cgroup")
 	expectHonest(t, m, "rubbish")
@@ -125,7 +126,7 @@ func expectOrphans(t *testing.T, m *Machine, key, evidence string) {
 		if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "orphans", "--json")), &doc); err != nil {
 			return err.Error()
 		}
-		want := kernelSays(t, m, "dst", consumerAddress)
+		want := kernelSays(t, m, "dst", consumerAddress())
 		i := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Key == key })
 		if i < 0 {
 			return fmt.Sprintf("%s left no orphans, but %s", key, text(doc.Owners))
@@ -140,42 +141,38 @@ func expectOrphans(t *testing.T, m *Machine, key, evidence string) {
 		}
 		return ""
 	})
-	var doc struct {
-		Sockets []struct {
-			Class    string `json:"class"`
-			Evidence string `json:"evidence"`
-			Owner    string `json:"owner"`
-			Remote   string `json:"remote"`
-		} `json:"sockets"`
-	}
-	if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "sockets", "--json", "--all", "dst = "+consumerAddress)), &doc); err != nil {
-		t.Fatal(err)
-	}
-	if len(doc.Sockets) != 8 {
-		t.Errorf("sockets lists %d to the consumer, want 8", len(doc.Sockets))
-	}
-	for _, s := range doc.Sockets {
-		if s.Class != "orphan" || s.Evidence != evidence || s.Owner != key {
-			t.Errorf("sockets: %+v, want an orphan of %s by %s", s, key, evidence)
-		}
-	}
+	expectSockets(t, m, key, evidence)
 }
 
-// expectHonest asks for the orphans without a daemon: a process without memory
-// sees as many and invents no name for them.
+// expectHonest asks without a daemon: a process without memory sees as many
+// orphans and invents no name for them.
 func expectHonest(t *testing.T, m *Machine, invented string) {
 	t.Helper()
-	var doc struct {
-		Seen   int64   `json:"seen"`
-		Owners []owner `json:"owners"`
+	if out := run(t, m, "tcpmemctl", "--direct", "orphans", "--json"); strings.Contains(out, invented) {
+		t.Errorf("--direct orphans knows %s:\n%s", invented, out)
 	}
-	out := run(t, m, "tcpmemctl", "--direct", "orphans", "--json")
-	if err := json.Unmarshal([]byte(out), &doc); err != nil {
+	expectSockets(t, m, "unresolved", "netns", "--direct")
+}
+
+// expectSockets checks that `tcpmemctl sockets` lists the eight orphans to the
+// consumer, each of the owner with key by evidence.
+func expectSockets(t *testing.T, m *Machine, key, evidence string, flags ...string) {
+	t.Helper()
+	type socket struct {
+		Class    string `json:"class"`
+		Evidence string `json:"evidence"`
+		Owner    string `json:"owner"`
+	}
+	var doc struct {
+		Sockets []socket `json:"sockets"`
+	}
+	args := append(flags, "sockets", "--json", "--all", "dst = "+consumerAddress())
+	if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", args...)), &doc); err != nil {
 		t.Fatal(err)
 	}
-	unresolved := slices.IndexFunc(doc.Owners, func(o owner) bool { return o.Kind == "unresolved" })
-	if strings.Contains(out, invented) || unresolved < 0 || doc.Owners[unresolved].Evidence["netns"].Sockets < 8 {
-		t.Errorf("--direct orphans: %s, want 8 unresolved, of which only the namespace is known", text(doc.Owners))
+	want := slices.Repeat([]socket{{Class: "orphan", Evidence: evidence, Owner: key}}, 8)
+	if !slices.Equal(doc.Sockets, want) {
+		t.Errorf("%s: %v, want %v", strings.Join(args, " "), doc.Sockets, want)
 	}
 }
 

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -143,13 +144,13 @@ func checkHostile(t *testing.T, m *Machine) {
 	}
 }
 
-// checkSocketUnit: connections wait in the queue of a socket unit whose service
-// is first not started, then runs and never accepts.
+// checkSocketUnit: connections wait in the queue of a socket unit whose service,
+// of another name, is first not started, then runs and never accepts.
 func checkSocketUnit(t *testing.T, m *Machine) {
-	const address = "127.77.0.1:7001"
-	writeUnit(t, m, "queue.socket", "[Socket]\nListenStream="+address+"\n")
+	address := loopback(7001)
+	writeUnit(t, m, "queue.socket", "[Socket]\nListenStream="+address+"\nService=drain.service\n")
 	// PID 1 alone has the queue while the service is being prepared.
-	writeUnit(t, m, "queue.service", "[Service]\nTimeoutStartSec=infinity\n"+
+	writeUnit(t, m, "drain.service", "[Service]\nTimeoutStartSec=infinity\n"+
 		"ExecStartPre=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'\nExecStart=/bin/sleep infinity\n")
 	writeUnit(t, m, "dialer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 12 -bytes 0\n")
 	run(t, m, "systemctl", "daemon-reload")
@@ -162,32 +163,32 @@ func checkSocketUnit(t *testing.T, m *Machine) {
 			return err.Error()
 		}
 		want := kernelSays(t, m, "src", address)
-		o, problem := find(owners, name{key: "system/queue.service", kind: "service", verified: true})
+		o, problem := find(owners, name{key: "system/drain.service", kind: "service", verified: true})
 		switch got := o.Classes["unaccepted"]; {
 		case problem != "":
 			return problem
 		case got.Sockets != 12 || !near(got.Bytes, want.Bytes):
-			return fmt.Sprintf("queue.service: %v unaccepted, want %v", got, want)
+			return fmt.Sprintf("drain.service: %v unaccepted, want %v", got, want)
 		case o.Evidence["listener"].Sockets != 12:
-			return fmt.Sprintf("queue.service: evidence %v, want listener for 12", o.Evidence)
+			return fmt.Sprintf("drain.service: evidence %v, want listener for 12", o.Evidence)
 		case slices.ContainsFunc(owners, func(o owner) bool { return o.Key == "system/queue.socket" }):
 			return "queue.socket is an owner beside its service"
 		}
 		o, problem = find(owners, name{key: "system/dialer.service", kind: "service", verified: true})
 		if problem == "" {
-			problem = expectPeer(o, "system/queue.service", 12)
+			problem = expectPeer(o, "system/drain.service", 12)
 		}
 		return problem
 	}
-	if got := ask(t, m, "systemctl", "is-active", "queue.service"); got != "activating" {
-		t.Errorf("queue.service is %s, want activating", got)
+	if got := ask(t, m, "systemctl", "is-active", "drain.service"); got != "activating" {
+		t.Errorf("drain.service is %s, want activating", got)
 	}
 	eventually(t, patience, waiting)
 
 	run(t, m, "touch", "/run/go")
 	eventually(t, patience, func() string {
-		if got := ask(t, m, "systemctl", "is-active", "queue.service"); got != "active" {
-			return "queue.service is " + got
+		if got := ask(t, m, "systemctl", "is-active", "drain.service"); got != "active" {
+			return "drain.service is " + got
 		}
 		return waiting()
 	})
@@ -195,7 +196,7 @@ func checkSocketUnit(t *testing.T, m *Machine) {
 
 // checkSocketInstance: one instance per connection, each with its own.
 func checkSocketInstance(t *testing.T, m *Machine) {
-	const address = "127.77.0.1:7002"
+	address := loopback(7002)
 	writeUnit(t, m, "each.socket", "[Socket]\nListenStream="+address+"\nAccept=yes\n")
 	writeUnit(t, m, "each@.service", "[Service]\nExecStart=/bin/sleep infinity\n")
 	writeUnit(t, m, "caller.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 3 -bytes 30000\n")
@@ -248,6 +249,8 @@ func expectName(t *testing.T, m *Machine, report string, want name) []owner {
 			return fmt.Sprintf("%s: %v, want %v", o.Key, o.tally, held.tally)
 		case !near(o.Evidence["fd"].Bytes, held.Bytes):
 			return fmt.Sprintf("%s: evidence %v, want fd for %d bytes", o.Key, o.Evidence, held.Bytes)
+		case o.UID == nil || *o.UID != want.uid:
+			return fmt.Sprintf("%s: uid %s, want %d", o.Key, text(o.UID), want.uid)
 		case len(o.Holders) == 0 || !strings.Contains(o.Holders[0].Command, want.command):
 			return fmt.Sprintf("%s: holders %s, want %q", o.Key, text(o.Holders), want.command)
 		}
@@ -273,10 +276,15 @@ func find(owners []owner, want name) (o owner, problem string) {
 		return o, fmt.Sprintf("%s is called %s, %s %q of %q, want %s", o.Key, o.Name, o.Kind, o.Unit, o.Manager, want.kind)
 	case o.UnitVerified != want.verified:
 		return o, fmt.Sprintf("%s: verified %t, want %t", o.Key, o.UnitVerified, want.verified)
-	case want.uid != 0 && (o.UID == nil || *o.UID != want.uid):
-		return o, fmt.Sprintf("%s: uid %s, want %d", o.Key, text(o.UID), want.uid)
 	}
 	return o, ""
+}
+
+// loopback is an address in the network that the machine shares with the host:
+// another one for each test process, since several may run.
+func loopback(port int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.77.%d.%d:%d", pid>>8&0xff, pid&0xff, port)
 }
 
 // kernelSays is what ss(8) of iproute2 shows, without tcpmemd, of connections

@@ -133,7 +133,7 @@ func firstOwners(owners []api.Owner, limit int) (shown []api.Owner, rest int64) 
 
 func ownersTable(owners []api.Owner, whole int64) *table {
 	t := &table{columns: []column{
-		{title: "OWNER", least: 18, middle: true},
+		{title: "OWNER", least: 28, middle: true}, // units of one product differ at their end
 		{title: "KIND", rank: 9},
 		{title: "SOCKETS", right: true},
 		{title: "MEMORY", right: true},
