@@ -128,7 +128,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		l.open.Add(-1)
 		conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
-		_, _ = conn.Write([]byte(tooManyConnections)) // a courtesy
+		// A courtesy. The request is read first: a client that finds the
+		// connection closed while it writes never looks at an answer.
+		var request [maxHeader]byte
+		_, _ = conn.Read(request[:])
+		_, _ = conn.Write([]byte(tooManyConnections))
 		conn.Close()
 	}
 }
