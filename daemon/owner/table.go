@@ -63,6 +63,7 @@ type Table struct {
 	// cgroupsKept is how many were left when they were last forgotten.
 	cgroupsKept int
 
+	next   int // entry that the next row of a dump is expected to be
 	scan   uint32
 	second uint32
 	search uint32
@@ -104,6 +105,7 @@ func (t *Table) at(i int) *entry { return &t.chunks[i>>chunkBits][i&(chunkSize-1
 func (t *Table) BeginScan(second uint32) {
 	t.scan++
 	t.second = second
+	t.next = 0
 	t.Overflow = reading.Tally{}
 }
 
@@ -115,7 +117,12 @@ func (t *Table) Second() uint32 { return t.second }
 // the kernel repeated.
 func (t *Table) Add(ns uint16, s *reading.Socket) bool {
 	key := Key(s)
-	i, slot := t.find(key)
+	// The kernel lists sockets in the order of its hash table, so the next row is
+	// mostly the next entry: looking there first spares two cache misses.
+	i, slot := t.next, 0
+	if i >= t.n || t.at(i).key != key {
+		i, slot = t.find(key)
+	}
 	if i < 0 {
 		if t.n >= t.limit {
 			t.Overflow.Add(1, s.Mem.Bytes())
@@ -126,8 +133,10 @@ func (t *Table) Add(ns uint16, s *reading.Socket) bool {
 		e := t.at(i)
 		e.first, e.changed = t.second, t.second
 		t.fill(e, ns, s)
+		t.next = i + 1
 		return true
 	}
+	t.next = i + 1
 	e := t.at(i)
 	if e.seen == t.scan {
 		return false
