@@ -94,6 +94,7 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost boo
 			q.walk(ctx, q.rest(), fds.Wanted{SkipUnchanged: true, Threads: thorough}, func() bool { return thorough || q.found.Matter > 0 })
 		}
 		q.walk(ctx, q.rest(), fds.Wanted{Others: others, Threads: true}, func() bool { return full || thorough || q.found.Overdue > 0 })
+		q.finish(ctx, fds.Wanted{Others: others, Threads: true})
 	}
 	q.reread(ctx)
 	q.end(ctx)
@@ -214,6 +215,11 @@ func (q *search) walk(ctx context.Context, order []owner.ProcRef, want fds.Wante
 		ctx, cancel = context.WithDeadline(ctx, q.deadline)
 		defer cancel()
 	}
+	q.read(ctx, order, want, more)
+	q.late = !q.deadline.IsZero() && !time.Now().Before(q.deadline)
+}
+
+func (q *search) read(ctx context.Context, order []owner.ProcRef, want fds.Wanted, more func() bool) {
 	start := time.Now()
 	want.Holds = q.found.Holds
 	q.s.index.Walk(ctx, order, q.s.cfg.Workers, want, func(f fds.Found) bool {
@@ -222,8 +228,22 @@ func (q *search) walk(ctx context.Context, order []owner.ProcRef, want fds.Wante
 		}
 		return more()
 	})
-	q.late = !q.deadline.IsZero() && !time.Now().Before(q.deadline)
 	q.s.round.took += time.Since(start)
+}
+
+// patience is how often the budget may interrupt the reading of one process.
+const patience = 3
+
+// finish reads one process that the budget has interrupted time and again to
+// its end: else its later descriptors would never be seen, and no round would
+// end.
+func (q *search) finish(ctx context.Context, want fds.Wanted) {
+	for ref, p := range q.s.index.All {
+		if p.Interrupted >= patience {
+			q.read(ctx, []owner.ProcRef{ref}, want, func() bool { return true })
+			return
+		}
+	}
 }
 
 // end names the processes that were found to hold sockets for the first time,
