@@ -18,7 +18,11 @@ type source struct{ d *Daemon }
 var errNoReading = errors.New("the daemon has only just started and has no reading yet: ask again in a second")
 
 // Meta says who answers.
-func (s *source) Meta() api.Meta { return direct.Meta(s.d.cfg.Version, api.SourceDaemon) }
+func (s *source) Meta() api.Meta {
+	m := direct.Meta(s.d.cfg.Version, api.SourceDaemon)
+	m.ReadingStaleAfter = 2 * s.d.cfg.Calm
+	return m
+}
 
 // State is what is known without a scan.
 func (s *source) State(context.Context) (api.State, error) {

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -62,7 +63,11 @@ func settings(c config.Config, f flags, log *slog.Logger) daemon.Config {
 	if f.socket != "" {
 		socket = f.socket
 	}
-	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+	err := os.MkdirAll(filepath.Dir(socket), 0o750)
+	if err == nil && f.socket == "" {
+		err = unix.Access(filepath.Dir(socket), unix.W_OK) // root's, when root runs one too
+	}
+	if err != nil && f.socket == "" {
 		log.Warn("no control socket: tcpmemctl cannot ask this daemon; set XDG_RUNTIME_DIR or --socket", "err", err)
 		socket = ""
 	}

@@ -35,7 +35,11 @@ func (s *speaker) handler(w io.Writer) slog.Handler {
 func (s *speaker) start(socket string) {
 	fmt.Fprintf(s.out, "tcpmemd %s, observing: nothing is touched.", s.version)
 	if !s.journal {
-		if socket != "" {
+		switch socket {
+		case "":
+		case api.SystemSocket:
+			fmt.Fprint(s.out, " Ask it with: tcpmemctl status.")
+		default:
 			fmt.Fprintf(s.out, " Ask it with: tcpmemctl --socket %s status.", socket)
 		}
 		fmt.Fprint(s.out, " Ctrl-C ends it.\n")

@@ -19,6 +19,9 @@ type Meta struct {
 	Tier          string // netlink
 	Now           time.Time
 	StaleAfter    time.Duration
+	// ReadingStaleAfter is that of full readings, which are taken less often than
+	// samples; 0 stands for StaleAfter.
+	ReadingStaleAfter time.Duration
 }
 
 // Values of Meta.Source.
@@ -44,6 +47,9 @@ type Header struct {
 }
 
 func (m Meta) header(r *reading.Reading) Header {
+	if m.ReadingStaleAfter > 0 {
+		m.StaleAfter = m.ReadingStaleAfter
+	}
 	h := m.sampleHeader(&r.Sample)
 	h.TookSeconds = seconds(r.Took)
 	h.Partial = r.Partial

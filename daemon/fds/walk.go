@@ -153,6 +153,12 @@ func (x *Index) Record(f Found, search uint32, now time.Time) {
 	p.tables = f.Tables
 }
 
+// GiveUp notes that a process cannot be read to its end, and why.
+func (x *Index) GiveUp(ref owner.ProcRef, why error, now time.Time) {
+	p := x.Proc(ref)
+	p.Unread, p.Tried, p.Interrupted = why, now, 0
+}
+
 // walker reads descriptor tables with buffers of its own.
 type walker struct {
 	fs    procfs.FS

@@ -45,8 +45,13 @@ func (s *Scanner) sweep(ctx context.Context) (*sweep, error) {
 	s.retryMPTCP()
 	s.spaces = s.netns.All()
 	s.used = make([]bool, len(s.spaces))
-	if len(s.spaces) > math.MaxUint16 {
-		return nil, fmt.Errorf("scan sockets: %d network namespaces are more than the table can tell apart", len(s.spaces))
+	if n := len(s.spaces); n > math.MaxUint16 {
+		s.spaces = s.spaces[:math.MaxUint16]
+		w.blind = true
+		w.gaps = append(w.gaps, reading.Gap{
+			Code: "netns-too-many", What: fmt.Sprintf("%d network namespaces", n-math.MaxUint16),
+			Why: fmt.Sprintf("the table tells no more than %d apart", math.MaxUint16),
+		})
 	}
 	for i, n := range s.spaces {
 		if err := ctx.Err(); err != nil {

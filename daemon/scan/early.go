@@ -55,7 +55,8 @@ func (e *early) stop() {
 func (q *search) takeEarly(ctx context.Context, e *early) {
 	q.begin()
 	// What was read was read before the dump ended: newer sockets are not missing.
-	q.began, q.s.round = e.began, round{began: e.began, second: q.s.table.Second() - 1}
+	q.began = e.began
+	q.s.round = round{began: e.began, second: q.s.table.Second() - 1, took: time.Since(e.began)}
 	for _, f := range e.found {
 		f.Sockets = slices.DeleteFunc(f.Sockets, func(d fds.Descriptor) bool { return !q.found.Holds(d.Inode) })
 		q.take(f)

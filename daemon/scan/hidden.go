@@ -157,7 +157,7 @@ func (s *Scanner) wantHidden(w *sweep, host reading.Sample, seen int64) bool {
 	estimate := host.Alloc - inuse - w.boundInactive - int64(len(known))
 	unseen := host.Used.Bytes(pageSize) - seen
 	s.asking.all = -unseen > host.ReserveMax.Bytes(pageSize)
-	if estimate <= s.inVain && time.Since(s.lastFull) < rereadShare*s.fullTook {
+	if estimate <= s.inVain && time.Since(s.hiddenAt) < rereadShare*s.hiddenTook {
 		return false // no more than the last search could not find
 	}
 	s.inVain = 0
@@ -165,11 +165,17 @@ func (s *Scanner) wantHidden(w *sweep, host reading.Sample, seen int64) bool {
 	return estimate > 0 && (unseen > host.ReserveMax.Bytes(pageSize) || estimate >= many && unseen > 0)
 }
 
-// searchedHidden remembers how many sockets a complete search left unfound: in
-// namespaces that cannot be reached, or unconnected ones of the kernel's own.
-func (s *Scanner) searchedHidden(l *reading.Ledger) {
+// searchedHidden remembers how many sockets a search left unfound, in namespaces
+// that cannot be reached or beyond its budget, and what it cost: the next one
+// for no more than those has to wait.
+func (s *Scanner) searchedHidden(l *reading.Ledger, took time.Duration) {
 	s.inVain = max(0, l.HiddenEstimate-l.Classes[reading.Hidden].Sockets)
+	s.hiddenAt, s.hiddenTook = time.Now(), took
 }
+
+// maxHidden bounds the hidden sockets that are remembered: anybody can open many
+// sockets and never connect them.
+const maxHidden = 32_768
 
 // addHidden asks the candidates of a search for their state and memory. It
 // reports whether it could ask all of them.
@@ -251,6 +257,9 @@ func (s *Scanner) askProcess(ctx context.Context, list []candidate, known map[ca
 		}
 		if known[c] {
 			continue
+		}
+		if len(s.hidden) >= maxHidden {
+			return fmt.Errorf("more than %d are too many to remember", maxHidden)
 		}
 		sock, err := s.fetcher.Fetch(pidfd, c.FD)
 		switch {

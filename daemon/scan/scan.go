@@ -63,6 +63,7 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 	}
 
 	others := s.wantHidden(w, after, seen)
+	searching := time.Now()
 	lost := orphans != nil && orphans.Before == orphans.After && orphans.Seen < orphans.After
 	q := s.searchHolders(ctx, o, others, lost, time.Since(start), first)
 	if q.spaces && s.sweepFound(ctx, w) {
@@ -111,8 +112,8 @@ func (s *Scanner) Scan(ctx context.Context, o Options) (*reading.Reading, error)
 		OrphansSeen: w.orphans, OrphanRecount: orphans,
 		BoundInactive: w.boundInactive, HiddenSearched: hiddenSearched,
 	})
-	if hiddenSearched {
-		s.searchedHidden(&r.Ledger)
+	if others {
+		s.searchedHidden(&r.Ledger, time.Since(searching))
 	}
 	r.Gaps = append(r.Gaps, w.gaps...)
 	r.Gaps = append(r.Gaps, q.gaps()...)

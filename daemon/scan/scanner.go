@@ -92,14 +92,16 @@ type Scanner struct {
 	noMPTCP bool // this kernel cannot dump MPTCP
 	mptcp   int  // scans since that was found
 
-	lastFull time.Time     // when every process was last read
-	fullTook time.Duration // how long that took
-	round    round         // the reading of every process that is under way
-	inVain   int64         // hidden sockets that the last search could not find
-	credit   time.Duration // unspent time for reading processes again
-	last     *owner.Result
-	spaces   []*netns.Namespace // by the index used in the table
-	used     []bool             // of those, with sockets at the last sweep
+	lastFull   time.Time     // when every process was last read
+	fullTook   time.Duration // how long that took
+	round      round         // the reading of every process that is under way
+	inVain     int64         // hidden sockets that the last search could not find
+	hiddenAt   time.Time     // when that was
+	hiddenTook time.Duration
+	credit     time.Duration // unspent time for reading processes again
+	last       *owner.Result
+	spaces     []*netns.Namespace // by the index used in the table
+	used       []bool             // of those, with sockets at the last sweep
 }
 
 // Open prepares to read the host. It fails with procfs.ErrNotInitNetns outside

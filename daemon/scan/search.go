@@ -85,7 +85,12 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost boo
 		q.takeEarly(ctx, first)
 	case full || thorough || matter > 0 || len(changed) > 0:
 		q.begin()
-		q.walk(ctx, s.neverRead(), fds.Wanted{Others: others, Threads: full || thorough}, always)
+		// New ones may take half of the time: who keeps starting processes must
+		// not keep the others from their turn.
+		half := time.Now().Add(o.Budget / 2)
+		q.walk(ctx, s.neverRead(), fds.Wanted{Others: others, Threads: full || thorough}, func() bool {
+			return o.Budget == 0 || time.Now().Before(half)
+		})
 		q.walk(ctx, changed, fds.Wanted{Others: others, Threads: full || thorough}, always)
 		// Whoever opened a socket has usually more descriptors than before.
 		// Those who closed one for it come last, and only for sockets that
@@ -174,7 +179,7 @@ func (q *search) reread(ctx context.Context) {
 	for _, ref := range holders {
 		cost := time.Duration(s.index.Proc(ref).Count) * perDescriptor
 		if cost > s.credit {
-			break
+			continue // its turn comes when a scan reads it for another reason
 		}
 		s.credit -= cost
 		turn = append(turn, ref)
@@ -239,12 +244,23 @@ const patience = 3
 // end.
 func (q *search) finish(ctx context.Context, want fds.Wanted) {
 	for ref, p := range q.s.index.All {
-		if p.Interrupted >= patience {
-			q.read(ctx, []owner.ProcRef{ref}, want, func() bool { return true })
-			return
+		if p.Interrupted < patience {
+			continue
 		}
+		ctx, cancel := context.WithTimeout(ctx, finishTime)
+		defer cancel()
+		q.read(ctx, []owner.ProcRef{ref}, want, func() bool { return true })
+		if ctx.Err() != nil {
+			q.s.index.GiveUp(ref, errTooMany, q.began)
+		}
+		return
 	}
 }
+
+// finishTime bounds finish: somebody may open descriptors by the million.
+const finishTime = 5 * time.Second
+
+var errTooMany = fmt.Errorf("it has more descriptors than can be read in %v", finishTime)
 
 // end names the processes that were found to hold sockets for the first time,
 // and ends the round if every process has been read since it began.
@@ -285,6 +301,9 @@ func (q *search) take(f fds.Found) {
 		q.found.Found(f.Proc, d.Inode)
 	}
 	for _, d := range f.Others {
+		if len(q.candidates) == 2*maxHidden {
+			break // addHidden takes no more, and says so
+		}
 		q.candidates = append(q.candidates, candidate{f.Proc, d})
 	}
 }

@@ -45,9 +45,10 @@ func (s *Scanner) Sockets(ctx context.Context, yield func(*reading.Socket) error
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			return fmt.Errorf("list sockets of netns %d: %w", n.ID.Inode, err)
+		if err != nil && n.Home {
+			return fmt.Errorf("list sockets: %w", err)
 		}
+		// Any other namespace that cannot be entered is a gap of the reading.
 	}
 	for _, h := range s.hidden {
 		sock := h.socket
