@@ -238,6 +238,9 @@ func helpScan() error {
 			}
 		}
 	}
+	if err := s.Sockets(context.Background(), func(*reading.Socket) error { return nil }); err != nil {
+		out.ScanErrors = append(out.ScanErrors, err.Error())
+	}
 	if err := s.Close(); err != nil {
 		out.ScanErrors = append(out.ScanErrors, err.Error())
 	}

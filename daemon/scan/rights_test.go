@@ -22,6 +22,9 @@ func TestUnprivileged(t *testing.T) {
 	own := scene.StartT(t, scene.ChildOptions{UID: nobody, Cgroup: newUnits(t, "own.service")[0]})
 	other := scene.StartT(t, scene.ChildOptions{Cgroup: newUnits(t, "other.service")[0]})
 	spec := scene.Spec{Kind: scene.Unread, Pairs: 20, Bytes: 9000}
+	// Its counters can be read and it cannot be entered: a gap, not the end of a
+	// list of sockets.
+	scene.BuildT(t, scene.StartT(t, scene.ChildOptions{UID: nobody, Netns: scene.NewNetns(t)}), spec)
 	b, far := scene.BuildT(t, own, spec), scene.BuildT(t, other, spec)
 
 	out := scanIn(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}})
