@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +18,15 @@ import (
 // each second. The optional ones are nil where they could not be opened; for
 // all but conntrack, which most hosts do not have, that is a gap.
 type hostFiles struct {
+	fs        procfs.FS
 	mem       *procfs.TCPMemFile
 	sockstat  *procfs.SockstatFile
 	protocols *procfs.ProtocolsFile
 	orphans   *procfs.CountFile
 	timeWait  *procfs.CountFile
 	files     *procfs.UsageFile
-	conntrack *procfs.ConntrackFile
-	quantum   int // bytes, the unit of sockstat's mem
+	conntrack atomic.Pointer[procfs.ConntrackFile] // nil while the module is not loaded
+	quantum   int                                  // bytes, the unit of sockstat's mem
 	reserve   reading.Pages
 	gaps      []reading.Gap
 }
@@ -58,7 +60,7 @@ func openHost(fs procfs.FS, sys string) (h *hostFiles, err error) {
 	optional("time-wait-limit-unreadable", "the limit of TIME_WAIT sockets", err)
 	h.files, err = fs.OpenFileHandles()
 	optional("file-handles-unreadable", "file handles in use", err)
-	h.conntrack, err = fs.OpenConntrack()
+	err = h.openConntrack()
 	if !os.IsNotExist(err) { // most hosts track no connections
 		optional("conntrack-unreadable", "tracked connections", err)
 	}
@@ -113,6 +115,19 @@ func pagesOf(mem reading.Pages, quantum, pageSize int) reading.Pages {
 	return reading.Pages((int64(mem)*int64(quantum) + int64(pageSize) - 1) / int64(pageSize))
 }
 
+// openConntrack opens the connection tracker's counters, unless they are open:
+// its module may be loaded at any time.
+func (h *hostFiles) openConntrack() error {
+	if h.conntrack.Load() != nil {
+		return nil
+	}
+	c, err := h.fs.OpenConntrack()
+	if c != nil {
+		h.conntrack.Store(c)
+	}
+	return err
+}
+
 func (h *hostFiles) close() {
 	_ = h.mem.Close()
 	_ = h.sockstat.Close()
@@ -120,8 +135,8 @@ func (h *hostFiles) close() {
 	_ = h.orphans.Close()
 	_ = h.timeWait.Close()
 	_ = h.files.Close()
-	if h.conntrack != nil {
-		_ = h.conntrack.Close()
+	if c := h.conntrack.Load(); c != nil {
+		_ = c.Close()
 	}
 }
 
@@ -195,8 +210,8 @@ func (h *hostFiles) read() (v reading.Sample, err error) {
 			gap("file-handles-unreadable", "file handles in use", err)
 		}
 	}
-	if h.conntrack != nil {
-		if u, err := h.conntrack.Read(); err == nil {
+	if c := h.conntrack.Load(); c != nil {
+		if u, err := c.Read(); err == nil {
 			v.Conntrack = &u
 		} else {
 			gap("conntrack-unreadable", "tracked connections", err)

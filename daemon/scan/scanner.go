@@ -168,6 +168,7 @@ var pageSize = os.Getpagesize()
 // Refresh learns which processes and namespaces there are, and lets go of
 // namespaces that nobody holds any more. Scan does it, too.
 func (s *Scanner) Refresh() error {
+	_ = s.host.openConntrack() // what cannot be read was a gap from the start
 	if err := s.index.Refresh(); err != nil {
 		return err
 	}
