@@ -33,7 +33,7 @@ type hostFiles struct {
 
 // openHost opens the counters below fs; sys is the root of sysfs.
 func openHost(fs procfs.FS, sys string) (h *hostFiles, err error) {
-	h = &hostFiles{quantum: memQuantum(kernelRelease(), pageSize)}
+	h = &hostFiles{fs: fs, quantum: memQuantum(kernelRelease(), pageSize)}
 	defer func() {
 		if err != nil {
 			h.close()
