@@ -21,6 +21,9 @@ type Status struct {
 	Orphans          OrphanCount   `json:"orphans"`
 	TimeWait         Limited       `json:"time_wait"`
 	SocketsAllocated int64         `json:"sockets_allocated"`
+	Kernel           Kernel        `json:"kernel"`
+	Conntrack        *Limited      `json:"conntrack"`    // null where connections are not tracked
+	FileHandles      *Limited      `json:"file_handles"` // of the host
 	Ledger           *Ledger       `json:"ledger"`
 	ScanAgeSeconds   *float64      `json:"scan_age_seconds"`
 	TopOwners        []Owner       `json:"top_owners"`
@@ -67,6 +70,9 @@ func StatusFrom(m Meta, s State) *Status {
 		Orphans:          OrphanCount{Count: s.Sample.Orphans, Limit: s.Sample.MaxOrphans},
 		TimeWait:         Limited{Count: s.Sample.TimeWait, Limit: s.Sample.MaxTimeWait},
 		SocketsAllocated: s.Sample.Alloc,
+		Kernel:           kernelFrom(&s.Sample),
+		Conntrack:        limitedFrom(s.Sample.Conntrack),
+		FileHandles:      limitedFrom(s.Sample.Files),
 		TopOwners:        []Owner{},
 		Rules:            []struct{}{},
 		Gaps:             gapsFrom(s.Sample.Gaps),

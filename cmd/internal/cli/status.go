@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,9 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 		say(s)
 	}
 	say(orphanCount(&doc.Orphans))
+	if s := kernelLine(doc, paint); s != "" {
+		say(s)
+	}
 	if doc.Ledger == nil {
 		say("no full scan yet: who holds it is not known")
 	} else if s := coverageLine(doc.Ledger, m); s != "" {
@@ -77,6 +81,30 @@ func orphanCount(o *api.OrphanCount) string {
 		s += fmt.Sprintf(", %d seen", *o.Seen)
 	}
 	return s
+}
+
+// kernelLine says what the kernel has suffered since the daemon started; "" where
+// that is nothing.
+func kernelLine(doc *api.Status, paint painter) string {
+	var parts []string
+	add := func(n *int64, what string) {
+		if n != nil && *n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", what, *n))
+		}
+	}
+	k := &doc.Kernel
+	add(k.AbortsOnMemory, "connections aborted for lack of memory")
+	add(k.MemoryPressures, "entries into pressure")
+	add(k.LogOutOfMemory, `logged "out of memory"`)
+	add(k.LogOrphans, `logged "too many orphaned sockets"`)
+	add(k.LogConntrackFull, `logged "nf_conntrack: table full"`)
+	if c := doc.Conntrack; c != nil && c.Limit != nil && 4*c.Count > 3**c.Limit {
+		parts = append(parts, fmt.Sprintf("connection tracking %d of %d", c.Count, *c.Limit))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return paint.style("the kernel, since the daemon started", warn) + ": " + strings.Join(parts, ", ")
 }
 
 // daemonLine says who answers and what that costs.
