@@ -35,9 +35,9 @@ e2e: package    ## install the package on a booted Debian and use it (root)
 
 fuzz:     ## every fuzz target for FUZZTIME
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { t[++n] = $$1 } /^(ok|\?)/ { for (i = 1; i <= n; i++) print $$2, t[i]; n = 0 }' | \
-	while read -r pkg target; do go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; done
+	while read -r pkg target; do go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$pkg" </dev/null || exit 1; done
 
-bench:    ## the numbers that the documentation states, beside ss (root)
+bench: build    ## the numbers that the documentation states, beside ss (root)
 	go run ./cmd/internal/tcpmembench $(BENCHFLAGS)
 
 lint: $(GOLANGCI)    ## formatting, vet, import directions
