@@ -91,7 +91,7 @@ func checkInstalled(t *testing.T, m *Machine) {
 	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
 		t.Errorf("is-active = %q, want inactive", got)
 	}
-	if got := run(t, m, "systemd-analyze", "verify", "tcpmemd.service"); got != "" {
+	if got := run(t, m, "systemd-analyze", "verify", "--man=no", "tcpmemd.service"); got != "" {
 		t.Errorf("systemd-analyze verify:\n%s", got)
 	}
 	run(t, m, "getent", "group", "tcpmemd")
