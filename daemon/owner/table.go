@@ -21,7 +21,7 @@ type entry struct {
 	wmem     uint32
 	fwd      int32
 	seen     uint32  // scan in which a dump last showed it
-	holder   ProcRef // of an unaccepted socket: its queue, see AddUnaccepted
+	holder   ProcRef // of an unaccepted socket: its queue, see Queues.Unaccepted
 	verified uint32  // search in which holder was last confirmed
 	owner    Ref     // last owner by descriptor or listener: the last-seen evidence
 	changed  uint32  // second in which a queue last changed

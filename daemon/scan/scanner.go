@@ -94,6 +94,7 @@ type Scanner struct {
 
 	lastFull   time.Time     // when every process was last read
 	fullTook   time.Duration // how long that took
+	searched   time.Time     // when holders were last searched
 	round      round         // the reading of every process that is under way
 	inVain     int64         // hidden sockets that the last search could not find
 	hiddenAt   time.Time     // when that was
@@ -111,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (s *Scanner, err error) {
 	cfg.fill()
 	fs := procfs.New(cfg.Proc)
 	s = &Scanner{
-		cfg: cfg, started: time.Now(),
+		cfg: cfg, started: time.Now(), searched: time.Now(),
 		table: owner.NewTable(cfg.TableBytes), book: owner.NewBook(),
 		fetcher: fds.NewFetcher(), buf: sockdiag.NewBuffer(),
 	}

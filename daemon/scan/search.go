@@ -31,6 +31,10 @@ type Options struct {
 // socket and opened another.
 const rereadShare = 20 // one in
 
+// rereadWait is the same part of the time between two scans, for a calm host
+// that scans seldom and fast.
+const rereadWait = 3000 // one in
+
 // search finds the holders of the sockets in the table.
 type search struct {
 	s        *Scanner
@@ -76,7 +80,8 @@ func (s *Scanner) searchHolders(ctx context.Context, o Options, others, lost boo
 		s.table.SearchAgain()
 	}
 	matter, wanted := s.table.Wants()
-	s.credit += elapsed / rereadShare
+	s.credit += max(elapsed/rereadShare, time.Since(s.searched)/rereadWait)
+	s.searched = time.Now()
 	full := s.lastFull.IsZero() || others || lost && again
 	thorough := o.Thorough && wanted > 0
 	always := func() bool { return true }
@@ -179,7 +184,7 @@ func (q *search) reread(ctx context.Context) {
 	for _, ref := range holders {
 		cost := time.Duration(s.index.Proc(ref).Count) * perDescriptor
 		if cost > s.credit {
-			continue // its turn comes when a scan reads it for another reason
+			break // saved up for: smaller ones must not take its turn for ever
 		}
 		s.credit -= cost
 		turn = append(turn, ref)
