@@ -119,6 +119,9 @@ func (c *Conn) Find(ctx context.Context, local, remote netip.AddrPort, iface uin
 	return nil
 }
 
+// noCookie (INET_DIAG_NOCOOKIE) stands for any socket.
+const noCookie = ^reading.Cookie(0)
+
 // unmapped: an IPv4 connection of an IPv6 socket is found by either spelling.
 func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
@@ -126,7 +129,7 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 
 func findRequest(local, remote netip.AddrPort, iface uint32, cookie reading.Cookie, ext uint8) *request {
 	if cookie == 0 {
-		cookie = ^reading.Cookie(0) // INET_DIAG_NOCOOKIE
+		cookie = noCookie
 	}
 	family := uint8(unix.AF_INET)
 	if local.Addr().Is6() {
