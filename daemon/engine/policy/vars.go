@@ -4,22 +4,11 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
-	"github.com/tcpmemd/tcpmemd/daemon/record"
-)
-
-// Truth is the value of a condition. Unknown: it needed a value that is not
-// known, which is neither fine nor a reason to act.
-type Truth uint8
-
-// Truths.
-const (
-	No Truth = iota
-	Yes
-	Unknown
 )
 
 // Facts is what a turn knows of the host.
 type Facts struct {
+	// Sample is the newest one; the level unknown means that it says nothing.
 	Sample *reading.Sample
 	Level  reading.Level
 	Trend  reading.Trend
@@ -36,43 +25,136 @@ type Facts struct {
 	Blind []string
 }
 
-// Rates stands for what a Window gives.
-type Rates struct{}
-
-// Window remembers the counters of the last seconds.
-type Window struct{}
-
-// Observe takes a sample.
-func (w *Window) Observe(*reading.Sample) {}
-
-// Rates gives the rates as of the last sample.
-func (w *Window) Rates() Rates { return Rates{} }
-
-// Vars are the variables of a condition with their values.
-type Vars struct{}
+// Vars are the variables of a condition with their values. A value is taken
+// from the facts when a condition asks for it.
+type Vars struct {
+	facts  *Facts
+	sample *reading.Sample // nil where it is none or too old
+	owner  *reading.Owner
+	rank   int
+}
 
 // HostVars gives the variables of the host.
-func HostVars(*Facts) *Vars { return &Vars{} }
+func HostVars(f *Facts) *Vars {
+	v := &Vars{facts: f}
+	if f.Level != reading.Unknown {
+		v.sample = f.Sample
+	}
+	return v
+}
 
 // WithOwner adds those of an owner, or of a group summed up in one. rank is
 // from 1.
-func (v *Vars) WithOwner(*Facts, *reading.Owner, int) *Vars { return v }
+func (v *Vars) WithOwner(f *Facts, o *reading.Owner, rank int) *Vars {
+	return &Vars{facts: f, sample: v.sample, owner: o, rank: rank}
+}
 
-// Condition is a compiled expression.
-type Condition struct{ text string }
+// pages gives a count of pages in bytes.
+func (v *Vars) pages(p reading.Pages) float64 { return float64(p.Bytes(v.sample.PageSize)) }
 
-// Compile checks and compiles an expression for rules of a scope.
-func Compile(text string, _ Scope) (*Condition, error) { return &Condition{text}, nil }
+// base is the triple without a lease of ours. Only with a sample.
+func (v *Vars) base() reading.TCPMem {
+	if v.facts.Base == (reading.TCPMem{}) {
+		return v.sample.Mem
+	}
+	return v.facts.Base
+}
 
-// String gives the expression's text.
-func (c *Condition) String() string { return c.text }
+// A number of an owner, of a full reading, ... is unknown without one.
 
-// Eval gives the condition's value.
-func (c *Condition) Eval(*Vars) Truth { return Unknown }
+func ofSample(get func(*Vars) float64) number {
+	return func(v *Vars) (float64, bool) {
+		if v.sample == nil {
+			return 0, false
+		}
+		return get(v), true
+	}
+}
 
-// Numbers gives the variables that the condition names, with their values.
-func (c *Condition) Numbers(*Vars) record.Numbers { return nil }
+func ofReading(get func(*reading.Reading) float64) number {
+	return func(v *Vars) (float64, bool) {
+		if v.facts.Reading == nil {
+			return 0, false
+		}
+		return get(v.facts.Reading), true
+	}
+}
 
-// NeedsReading reports whether the condition names a variable that only a full
-// reading has.
-func (c *Condition) NeedsReading() bool { return false }
+func ofOwner(get func(*reading.Owner) float64) number {
+	return func(v *Vars) (float64, bool) {
+		if v.owner == nil {
+			return 0, false
+		}
+		return get(v.owner), true
+	}
+}
+
+func nameOfOwner(get func(*reading.Owner) string) text {
+	return func(v *Vars) (string, bool) {
+		if v.owner == nil {
+			return "", false
+		}
+		return get(v.owner), true
+	}
+}
+
+func flagOfOwner(get func(*reading.Owner) bool) truth {
+	return func(v *Vars) Truth {
+		if v.owner == nil {
+			return Unknown
+		}
+		return truthOf(get(v.owner))
+	}
+}
+
+// ofPages gives the share that pages are of a limit, unknown without a limit.
+func ofPages(limit func(*Vars) reading.Pages) number {
+	return func(v *Vars) (float64, bool) {
+		if v.sample == nil {
+			return 0, false
+		}
+		n := limit(v)
+		return float64(v.sample.Used) / float64(max(n, 1)), n > 0
+	}
+}
+
+func ofRate(i counter) number {
+	return func(v *Vars) (float64, bool) {
+		r := v.facts.Rates.rises[i]
+		return float64(r.n), r.known && v.sample != nil
+	}
+}
+
+// ofConntrack is unknown where the kernel tracks no connections.
+func ofConntrack(get func(*reading.Usage) float64) number {
+	return func(v *Vars) (float64, bool) {
+		if v.sample == nil || v.sample.Conntrack == nil {
+			return 0, false
+		}
+		return get(v.sample.Conntrack), true
+	}
+}
+
+// verdictOf gives the word for a judgement: "none" where the trend watched for
+// long enough and sees neither leak nor load nor slow peer, unknown before.
+func verdictOf(v *reading.Verdict, growth *int64) (string, bool) {
+	if v != nil {
+		return string(v.Kind), true
+	}
+	return noVerdict, growth != nil
+}
+
+func optional(n *int64) (float64, bool) {
+	if n == nil {
+		return 0, false
+	}
+	return float64(*n), true
+}
+
+// part is a share of a whole; of nothing everything is 0.
+func part(of, whole int64) float64 {
+	if whole <= 0 {
+		return 0
+	}
+	return float64(of) / float64(whole)
+}

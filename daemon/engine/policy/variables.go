@@ -1,0 +1,310 @@
+package policy
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+)
+
+// Type is what a variable or a part of a condition is. Only equal ones are
+// compared, added and subtracted; a share and a number are equal here.
+type Type string
+
+// Types.
+const (
+	TypeBool     Type = "bool"
+	TypeNumber   Type = "number"
+	TypeShare    Type = "share" // from 0 to 1
+	TypeBytes    Type = "bytes"
+	TypeDuration Type = "duration"
+	TypeString   Type = "string"
+	TypeList     Type = "list" // of strings
+	TypeLevel    Type = "level"
+)
+
+// Cadence says which reading brings a variable.
+type Cadence string
+
+// Cadences.
+const (
+	EachSample  Cadence = "sample"  // the counters, each second
+	EachReading Cadence = "reading" // the scan of all sockets
+)
+
+// Variable is a name that a condition may use.
+type Variable struct {
+	Name    string
+	Type    Type
+	Unit    string   // in words, beyond what the type says; "" where there is no more
+	Values  []string // all it can be, nil where that is no list
+	Cadence Cadence
+	// Nullable: it can be unknown although the sample, or the reading, is there.
+	Nullable bool
+	Doc      string
+
+	number number
+	text   text
+	truth  truth
+	list   list
+}
+
+// How a value is taken. A Truth has its own word for the unknown.
+type (
+	number func(*Vars) (float64, bool)
+	text   func(*Vars) (string, bool)
+	truth  func(*Vars) Truth
+	list   func(*Vars) []string
+)
+
+// Scopes lists the scopes of the rules that may use the variable.
+func (v *Variable) Scopes() []Scope {
+	if v.ofOwner() {
+		return Scopes()[1:]
+	}
+	return Scopes()
+}
+
+// In reports whether a rule for each scope may use the variable.
+func (v *Variable) In(s Scope) bool { return slices.Contains(v.Scopes(), s) }
+
+func (v *Variable) ofOwner() bool { return len(v.Name) > 6 && v.Name[:6] == "owner." }
+
+// Variables lists them in the order people read them. Do not change it.
+func Variables() []Variable { return variables }
+
+const noVerdict = "none"
+
+var (
+	levels   = []string{"calm", "elevated", "pressure", "critical"}
+	verdicts = []string{noVerdict, string(reading.Leak), string(reading.Load), string(reading.SlowPeer)}
+	kinds    = []string{
+		string(reading.KindService), string(reading.KindUserService), string(reading.KindSession),
+		string(reading.KindScope), string(reading.KindContainer), string(reading.KindProcess),
+		string(reading.KindKernel), string(reading.KindUnresolved),
+	}
+)
+
+var variables = []Variable{
+	{Name: "tcp.used", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.sample.Used) }),
+		Doc: "TCP memory in use on the host"},
+	{Name: "tcp.min", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Min) }),
+		Doc: "at or below it the kernel leaves pressure: net.ipv4.tcp_mem without a lease of tcpmemd, as the next two"},
+	{Name: "tcp.pressure", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Pressure) }),
+		Doc: "above it the kernel enters pressure"},
+	{Name: "tcp.max", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Max) }),
+		Doc: "above it the kernel refuses memory"},
+	{Name: "tcp.fill", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Max }),
+		Doc: "used / max, without a lease of tcpmemd; can be above 1"},
+	{Name: "tcp.fill_live", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.sample.Mem.Max }),
+		Doc: "used / max as it is now, lease and all"},
+	{Name: "tcp.fill_pressure", Type: TypeNumber, Unit: "1 is at the limit", Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Pressure }),
+		Doc: "used / pressure, without a lease of tcpmemd"},
+	{Name: "tcp.under_pressure", Type: TypeBool, Cadence: EachSample, Nullable: true, truth: underPressure,
+		Doc: "the kernel's own flag"},
+	{Name: "tcp.level", Type: TypeLevel, Values: levels, Cadence: EachSample, text: levelText, number: levelRank,
+		Doc: "what the host is without any policy; has an order, so >= works"},
+	{Name: "tcp.growth", Type: TypeBytes, Unit: "per minute", Cadence: EachSample, Nullable: true,
+		number: func(v *Vars) (float64, bool) { return optional(v.facts.Trend.GrowthPerMinute) },
+		Doc:    "how fast use grows; negative where it falls"},
+	{Name: "tcp.eta", Type: TypeDuration, Cadence: EachSample, Nullable: true, number: etaToMax,
+		Doc: "time until use reaches max at this pace; longer than any other where it does not grow"},
+	{Name: "tcp.verdict", Type: TypeString, Values: verdicts, Cadence: EachReading, Nullable: true,
+		text: func(v *Vars) (string, bool) { return verdictOf(v.facts.Trend.Verdict, v.facts.Trend.GrowthPerMinute) },
+		Doc:  "what the growth of the whole host looks like"},
+
+	{Name: "orphans.count", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.Orphans) }),
+		Doc: "orphans on the host: closed, and the kernel still works on them"},
+	{Name: "orphans.limit", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.MaxOrphans) }),
+		Doc: "net.ipv4.tcp_max_orphans; the kernel may count an orphan two or four times"},
+	{Name: "orphans.share", Type: TypeShare, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return part(v.sample.Orphans, v.sample.MaxOrphans) }),
+		Doc: "count / limit"},
+	{Name: "orphans.rise", Type: TypeNumber, Unit: "sockets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(orphanCount),
+		Doc: "how many more there are than 10 s ago; negative where fewer"},
+	{Name: "orphans.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Orphan, bytesOf),
+		Doc: "what they hold"},
+
+	{Name: "kernel.aborts_on_memory", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(abortsOnMemory),
+		Doc: "TCPAbortOnMemory, over all network namespaces as all counters here: connections ended for lack of memory"},
+	{Name: "kernel.pressure_entries", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(pressureEntries),
+		Doc: "TCPMemoryPressures: how often pressure began"},
+	{Name: "kernel.prunes", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(prunes),
+		Doc: "PruneCalled: receive queues cut for lack of memory"},
+	{Name: "kernel.rcvq_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(rcvqDrops),
+		Doc: "TCPRcvQDrop: received and thrown away for lack of memory"},
+	{Name: "kernel.zero_window_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(zeroWindowDrops),
+		Doc: "TCPZeroWindowDrop: thrown away since the window was closed"},
+	{Name: "kernel.wqueue_too_big", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(wqueueTooBig),
+		Doc: "TCPWqueueTooBig: writes refused for a send queue that is too long"},
+	{Name: "kernel.listen_overflows", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(listenOverflows),
+		Doc: "ListenOverflows: connections refused since an accept queue was full"},
+	{Name: "kernel.log_out_of_memory", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOutOfMemory),
+		Doc: `"TCP: out of memory" in the kernel log`},
+	{Name: "kernel.log_orphans", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOrphans),
+		Doc: `"TCP: too many orphaned sockets" in the kernel log`},
+	{Name: "kernel.log_conntrack_full", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logConntrackFull),
+		Doc: `"nf_conntrack: table full" in the kernel log`},
+	{Name: "kernel.log_lost", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logLost),
+		Doc: "records of the kernel log overwritten before they were read"},
+
+	{Name: "conntrack.count", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Count) }),
+		Doc: "connections that the kernel tracks; unknown where it tracks none, as the next two"},
+	{Name: "conntrack.limit", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Limit) }),
+		Doc: "net.netfilter.nf_conntrack_max"},
+	{Name: "conntrack.share", Type: TypeShare, Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return part(u.Count, u.Limit) }),
+		Doc: "count / limit"},
+
+	{Name: "hidden.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Hidden, bytesOf),
+		Doc: "held by sockets that a process has open and no dump shows"},
+	{Name: "hidden.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofClass(reading.Hidden, socketsOf),
+		Doc: "how many of them were found"},
+	{Name: "hidden.estimate", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return float64(r.Ledger.HiddenEstimate) }),
+		Doc: "how many there are by the kernel's counters, an upper bound"},
+	{Name: "hidden.share", Type: TypeShare, Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 {
+		return part(r.Ledger.Classes[reading.Hidden].Bytes, r.Sample.Used.Bytes(r.Sample.PageSize))
+	}), Doc: "bytes / used"},
+
+	{Name: "coverage", Type: TypeShare, Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return r.Ledger.Coverage }),
+		Doc: "share of the memory in use whose owner is known"},
+
+	{Name: "daemon.blind", Type: TypeNumber, Unit: "ways", Cadence: EachSample, number: func(v *Vars) (float64, bool) { return float64(len(v.facts.Blind)), true },
+		Doc: "in how many ways tcpmemd cannot see or act just now"},
+	{Name: "daemon.blind_ids", Type: TypeList, Cadence: EachSample, list: func(v *Vars) []string { return v.facts.Blind },
+		Doc: `which ones, for the operator in: "coverage-low" in daemon.blind_ids`},
+
+	{Name: "owner.key", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Key }),
+		Doc: `who it is, e.g. "system/task-queue.service"`},
+	{Name: "owner.name", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Name }),
+		Doc: "the name a person knows; a process or container may have chosen it"},
+	{Name: "owner.kind", Type: TypeString, Values: kinds, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return string(o.Kind) }),
+		Doc: "what it is"},
+	{Name: "owner.unit", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Unit }),
+		Doc: `its unit, "" where it has none`},
+	{Name: "owner.manager", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Manager }),
+		Doc: `"system", "user@UID", or "" without a unit`},
+	{Name: "owner.command", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Command }),
+		Doc: "of the process that holds most, chosen by that process"},
+	{Name: "owner.container", Type: TypeString, Cadence: EachReading, text: nameOfOwner(containerOf),
+		Doc: `name of its container, else the id, else ""`},
+	{Name: "owner.pod", Type: TypeString, Cadence: EachReading, text: nameOfOwner(podOf),
+		Doc: `its pod as "namespace/name", else the uid, else ""`},
+	{Name: "owner.protected", Type: TypeBool, Cadence: EachReading, truth: flagOfOwner(func(o *reading.Owner) bool { return o.Protected != "" }),
+		Doc: "no action touches it"},
+	{Name: "owner.shared", Type: TypeBool, Cadence: EachReading, truth: flagOfOwner(func(o *reading.Owner) bool { return o.Shared }),
+		Doc: "processes of several units hold one of its sockets"},
+	{Name: "owner.bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Sum.Bytes) }),
+		Doc: "TCP memory that it holds"},
+	{Name: "owner.share", Type: TypeShare, Cadence: EachReading, number: ownerShare,
+		Doc: "bytes / the bytes of all sockets seen"},
+	{Name: "owner.rank", Type: TypeNumber, Unit: "1 holds the most", Cadence: EachReading, number: func(v *Vars) (float64, bool) { return float64(v.rank), v.rank > 0 },
+		Doc: "its place among those whom the rule is for"},
+	{Name: "owner.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Sum.Sockets) }),
+		Doc: "how many it has"},
+	{Name: "owner.growth", Type: TypeBytes, Unit: "per minute", Cadence: EachReading, Nullable: true, number: func(v *Vars) (float64, bool) {
+		if v.owner == nil {
+			return 0, false
+		}
+		return optional(v.owner.GrowthPerMinute)
+	}, Doc: "how fast its memory grows; negative where it falls"},
+	{Name: "owner.verdict", Type: TypeString, Values: verdicts, Cadence: EachReading, Nullable: true, text: func(v *Vars) (string, bool) {
+		if v.owner == nil {
+			return "", false
+		}
+		return verdictOf(v.owner.Verdict, v.owner.GrowthPerMinute)
+	}, Doc: "what its growth looks like"},
+	{Name: "owner.receive_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Receive) }),
+		Doc: "in receive queues"},
+	{Name: "owner.send_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Send) }),
+		Doc: "in send queues"},
+	{Name: "owner.send_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return part(o.Send, o.Sum.Bytes) }),
+		Doc: "send_bytes / bytes"},
+	{Name: "owner.unread_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Unread) }),
+		Doc: "received, and it has not read it"},
+	{Name: "owner.stalled_bytes", Type: TypeBytes, Cadence: EachReading, Nullable: true, number: func(v *Vars) (float64, bool) {
+		if v.owner == nil {
+			return 0, false
+		}
+		return optional(v.owner.Stalled)
+	}, Doc: "on sockets whose queues have stood still for 30 s or longer"},
+	{Name: "owner.orphan_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Orphan].Bytes) }),
+		Doc: "on orphans that it left behind"},
+	{Name: "owner.hidden_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Hidden].Bytes) }),
+		Doc: "on hidden sockets"},
+	{Name: "owner.unaccepted_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Unaccepted].Bytes) }),
+		Doc: "on connections that it has not accepted"},
+	{Name: "owner.close_wait", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.States[reading.CloseWait]) }),
+		Doc: "in CLOSE_WAIT: the peer has closed and the owner has not"},
+	{Name: "owner.top_remote_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(topRemoteShare),
+		Doc: "share of send_bytes that waits for one peer, the one with the most"},
+	{Name: "owner.evidence_fd_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return part(o.Evidence[reading.FD].Bytes, o.Sum.Bytes) }),
+		Doc: "share of bytes on sockets that a process of it has open now"},
+}
+
+func underPressure(v *Vars) Truth {
+	if v.sample == nil || v.sample.UnderPressure == nil {
+		return Unknown
+	}
+	return truthOf(*v.sample.UnderPressure)
+}
+
+func levelText(v *Vars) (string, bool) {
+	return v.facts.Level.String(), v.facts.Level != reading.Unknown
+}
+
+// levelRank is the level's place in levels.
+func levelRank(v *Vars) (float64, bool) {
+	return float64(v.facts.Level - reading.Calm), v.facts.Level != reading.Unknown
+}
+
+// etaToMax is in seconds. A trend that knows the growth and tells no time sees
+// no end.
+func etaToMax(v *Vars) (float64, bool) {
+	t := &v.facts.Trend
+	if t.EtaMax != nil {
+		return t.EtaMax.Seconds(), true
+	}
+	return math.Inf(1), t.GrowthPerMinute != nil
+}
+
+func ofClass(c reading.Class, of func(reading.Tally) int64) number {
+	return ofReading(func(r *reading.Reading) float64 { return float64(of(r.Ledger.Classes[c])) })
+}
+
+func bytesOf(t reading.Tally) int64   { return t.Bytes }
+func socketsOf(t reading.Tally) int64 { return t.Sockets }
+
+func containerOf(o *reading.Owner) string {
+	switch {
+	case o.Container == nil:
+		return ""
+	case o.Container.Name == "":
+		return o.Container.ID
+	}
+	return o.Container.Name
+}
+
+func podOf(o *reading.Owner) string {
+	switch {
+	case o.Pod == nil:
+		return ""
+	case o.Pod.Name == "":
+		return o.Pod.UID
+	}
+	return o.Pod.Namespace + "/" + o.Pod.Name
+}
+
+func ownerShare(v *Vars) (float64, bool) {
+	if v.owner == nil || v.facts.Reading == nil {
+		return 0, false
+	}
+	return part(v.owner.Sum.Bytes, v.facts.Reading.Ledger.Seen), true
+}
+
+// topRemoteShare rests on the queues of the largest sockets: peers of small
+// ones are not looked up.
+func topRemoteShare(o *reading.Owner) float64 {
+	if len(o.Peers) == 0 {
+		return 0
+	}
+	return min(1, part(o.Peers[0].Bytes, o.Send))
+}
