@@ -25,6 +25,8 @@ type Stat struct {
 	// StartTime is in clock ticks (USER_HZ, 100 per second on every
 	// architecture in use) since boot: with PID it is never reused.
 	StartTime uint64
+	// Kernel: it is a thread of the kernel (PF_KTHREAD in include/linux/sched.h).
+	Kernel bool
 }
 
 // Zombie reports whether the process has ended and holds no file any more.
@@ -200,7 +202,7 @@ func parseStat(data []byte) (Stat, error) {
 	}
 
 	// Field 3 of proc_pid_stat(5) is the first behind the name.
-	const stateField, ppidField, threadsField, startField = 3, 4, 20, 22
+	const stateField, ppidField, flagsField, threadsField, startField = 3, 4, 9, 20, 22
 	for i := stateField; i <= startField; i++ {
 		var word []byte
 		if word, line = nextWord(line); len(word) == 0 {
@@ -216,6 +218,13 @@ func parseStat(data []byte) (Stat, error) {
 			if s.PPID, err = pid(word); err != nil {
 				return Stat{}, fmt.Errorf("parent: %w", err)
 			}
+		case flagsField:
+			flags, err := count(word)
+			if err != nil {
+				return Stat{}, fmt.Errorf("flags: %w", err)
+			}
+			const kthread = 0x00200000 // PF_KTHREAD
+			s.Kernel = flags&kthread != 0
 		case threadsField:
 			// 0 for a process that is being reaped.
 			if s.Threads, err = count(word); err != nil {

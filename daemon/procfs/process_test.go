@@ -26,15 +26,15 @@ func TestProcessFixture(t *testing.T) {
 		cgroup  Cgroup
 		v1Only  bool
 	}{
-		{1, Stat{1, "systemd", 'S', 0, 1, 9}, "systemd", Cgroup{Path: "/init.scope"}, false},
+		{1, Stat{1, "systemd", 'S', 0, 1, 9, false}, "systemd", Cgroup{Path: "/init.scope"}, false},
 		{
 			412,
-			Stat{412, "task) (\nqueue", 'R', 1, 1, 112424},
+			Stat{412, "task) (\nqueue", 'R', 1, 1, 112424, false},
 			"task) (\nqueue (python3)",
 			Cgroup{V1: "/system.slice/task-queue.service"},
 			true,
 		},
-		{77, Stat{77, "kworker/u4:1-events_unbound", 'I', 2, 1, 66}, "kworker/u4:1-events_unbound", Cgroup{Path: "/"}, false},
+		{77, Stat{77, "kworker/u4:1-events_unbound", 'I', 2, 1, 66, true}, "kworker/u4:1-events_unbound", Cgroup{Path: "/"}, false},
 	} {
 		s, err := f.Stat(tt.pid)
 		if err != nil {
@@ -255,7 +255,7 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %v", in, err)
 			continue
 		}
-		equal(t, Stat{5, comm, 'S', 7, 0, 99}, got)
+		equal(t, Stat{5, comm, 'S', 7, 0, 99, false}, got)
 	}
 	refuses(t, parseStat, "", "5", "5 (a", "5 a)", ")(", "5 (a)", "5 (a)\n", "5 (a) S\n", "5 (a) S 7 0\n",
 		"(a)"+tail, "x (a)"+tail, "-5 (a)"+tail, "2147483648 (a)"+tail, "5 (a)"+strings.TrimSuffix(tail, "\n"),

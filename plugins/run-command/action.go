@@ -67,8 +67,8 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Check(ctx); err != nil {
-		return &remediate.Response{Result: remediate.Refused, Code: "untrusted-program", Message: err.Error()}, nil
+	if resp := p.refusal(ctx); resp != nil {
+		return resp, nil
 	}
 	event, err := EventOf(r)
 	if err != nil {
@@ -83,6 +83,15 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 	}
 	result, code := exit.Result()
 	return &remediate.Response{Result: result, Code: code, Message: p.String() + " " + exit.String()}, nil
+}
+
+// refusal is the answer where the program may not be run, nil where it may.
+func (p Program) refusal(ctx context.Context) *remediate.Response {
+	err := p.Check(ctx)
+	if err == nil {
+		return nil
+	}
+	return &remediate.Response{Result: remediate.Refused, Code: "untrusted-program", Message: err.Error()}
 }
 
 // Result judges the exit status, and says why in one word.

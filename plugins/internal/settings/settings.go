@@ -75,6 +75,9 @@ func (v Values) Bool(name string) bool { return v.by[name].(bool) }
 // String gives a setting of type string.
 func (v Values) String(name string) string { return v.by[name].(string) }
 
+// Int gives a setting of type int.
+func (v Values) Int(name string) int { return v.by[name].(int) }
+
 // Float gives a setting of type float, or of type share: 0.15 for "15%".
 func (v Values) Float(name string) float64 { return v.by[name].(float64) }
 
@@ -135,6 +138,8 @@ func zero(kind string) (any, error) {
 		return "", nil
 	case "bool":
 		return false, nil
+	case "int":
+		return 0, nil
 	case "float", "share":
 		return 0.0, nil
 	case "duration":
@@ -155,6 +160,12 @@ func parse(kind string, raw json.RawMessage) (any, error) {
 			return nil, errors.New("want true or false")
 		}
 		return *b, nil
+	case "int":
+		var n *int
+		if err := json.Unmarshal(raw, &n); err != nil || n == nil {
+			return nil, errors.New("want a whole number, e.g. 100")
+		}
+		return *n, nil
 	case "float":
 		var f *float64
 		if err := json.Unmarshal(raw, &f); err != nil || f == nil {

@@ -1,0 +1,171 @@
+package signalprocess
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/tcpmemd/tcpmemd/daemon/procfs"
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/pidfd"
+	"github.com/tcpmemd/tcpmemd/remediate"
+)
+
+// envSupervisor makes the test program a supervisor.
+const envSupervisor = "TCPMEMD_TEST_SUPERVISOR"
+
+func TestMain(m *testing.M) {
+	scene.RunIfChild()
+	if os.Getenv(envSupervisor) != "" {
+		if err := supervise(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if _, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
+		fmt.Fprintln(os.Stderr, "a child is left:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// backOff is how long the supervisor waits before it starts its child anew.
+const backOff = time.Second
+
+// leak is what its child leaks: unread, hidden and unsent memory.
+var leak = scene.LeakSpec{Unread: 40, Hidden: 20, Unsent: 4, Bytes: 64 << 10}
+
+// supervise keeps a leaking child running, as a container runtime does, and
+// prints the number of each. It ends when its standard input closes.
+func supervise(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		cancel()
+	}()
+	for ctx.Err() == nil {
+		c, err := scene.Start(ctx, scene.ChildOptions{Comm: "leaker"})
+		if err != nil {
+			return err
+		}
+		if err := c.Leak(ctx, leak); err != nil {
+			return err
+		}
+		fmt.Println(c.PID())
+		f, err := pidfd.Open(c.PID())
+		if err != nil {
+			return err
+		}
+		_, _ = f.Wait(ctx, time.Now().Add(time.Minute))
+		f.Close()
+		c.Kill()
+		select {
+		case <-ctx.Done():
+		case <-time.After(backOff):
+		}
+	}
+	return nil
+}
+
+// proc is a process of a test.
+type proc struct {
+	remediate.Holder
+	cmd  *exec.Cmd
+	done chan struct{} // reaped
+}
+
+// start starts a program that is reaped as soon as it ends, and killed with
+// the test at the latest.
+func start(t *testing.T, name string, args ...string) *proc {
+	t.Helper()
+	p := &proc{cmd: exec.Command(name, args...), done: make(chan struct{})}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	})
+	p.Holder = holder(t, p.cmd.Process.Pid)
+	return p
+}
+
+// shell starts a shell script and waits until it has written a line.
+func shell(t *testing.T, script string) *proc {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	p := start(t, "/bin/sh", "-c", fmt.Sprintf("{ %s; } 3>/proc/%d/fd/%d", script, os.Getpid(), w.Fd()))
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func holder(t *testing.T, pid int) remediate.Holder {
+	t.Helper()
+	stat, err := procfs.New("/proc").Stat(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return remediate.Holder{PID: pid, StartTime: stat.StartTime, Command: stat.Comm}
+}
+
+func (p *proc) alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func request(settings string, holders ...remediate.Holder) *remediate.Request {
+	return &remediate.Request{
+		Settings: remediate.Settings(settings), Deadline: time.Now().Add(20 * time.Second),
+		Owner: &remediate.Owner{Key: "process/1/1", Name: "x", Holders: holders},
+	}
+}
+
+func run(t *testing.T, r *remediate.Request) *remediate.Response {
+	t.Helper()
+	resp, err := New("1", "/proc").Run(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late := time.Since(r.Deadline); late > 0 {
+		t.Errorf("answered %s after the deadline", late)
+	}
+	if strings.ContainsAny(resp.Message, "\n\x1b") || len(resp.Message) > 4<<10 {
+		t.Errorf("message %.200q", resp.Message)
+	}
+	return resp
+}
+
+func expect(t *testing.T, resp *remediate.Response, result remediate.Result, code, says string) {
+	t.Helper()
+	if resp.Result != result || resp.Code != code || !strings.Contains(resp.Message, says) {
+		t.Errorf("%s %q %s; want %s %q %s", resp.Result, resp.Code, resp.Message, result, code, says)
+	}
+}
