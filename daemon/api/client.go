@@ -181,6 +181,11 @@ func get[T any](ctx context.Context, c *Client, path string, query url.Values) (
 	if err != nil {
 		return nil, err
 	}
+	return decode[T](body, path)
+}
+
+// decode reads a document and closes the answer.
+func decode[T any](body io.ReadCloser, path string) (*T, error) {
 	defer body.Close()
 	doc := new(T)
 	if err := json.NewDecoder(body).Decode(doc); err != nil {
@@ -190,8 +195,16 @@ func get[T any](ctx context.Context, c *Client, path string, query url.Values) (
 }
 
 func (c *Client) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	u := url.URL{Scheme: "http", Host: "tcpmemd", Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	return c.send(ctx, http.MethodGet, path, query, nil)
+}
+
+// send makes a request whose path is escaped already.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, request io.Reader) (io.ReadCloser, error) {
+	u := "http://tcpmemd" + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, request)
 	if err != nil {
 		return nil, err
 	}
@@ -218,8 +231,11 @@ func (c *Client) open(ctx context.Context, path string, query url.Values) (io.Re
 		p.Error = string(bytes.TrimSpace(text))
 	}
 	refusal := &RequestError{Status: resp.StatusCode, Message: cmp.Or(p.Error, resp.Status)}
-	if resp.StatusCode == http.StatusForbidden {
-		return nil, &PermissionError{Socket: c.socket, Err: refusal}
+	switch resp.StatusCode {
+	case http.StatusForbidden:
+		return nil, &DeniedError{Message: refusal.Message}
+	case http.StatusUnprocessableEntity:
+		return nil, &ConfigError{Message: refusal.Message}
 	}
 	return nil, refusal
 }

@@ -20,8 +20,7 @@ func (e *NotRunningError) Error() string {
 
 func (e *NotRunningError) Unwrap() error { return e.Err }
 
-// PermissionError says that the caller may not talk to the daemon, or that the
-// daemon refuses this caller.
+// PermissionError says that the caller may not talk to the daemon.
 type PermissionError struct {
 	Socket string
 	Err    error
@@ -32,6 +31,12 @@ func (e *PermissionError) Error() string {
 }
 
 func (e *PermissionError) Unwrap() error { return e.Err }
+
+// DeniedError says that the daemon does not do this for this caller, in its
+// own words.
+type DeniedError struct{ Message string }
+
+func (e *DeniedError) Error() string { return "ask daemon: " + e.Message }
 
 // RequestError is the daemon's refusal of a request, in its own words.
 type RequestError struct {
@@ -44,6 +49,15 @@ func (e *RequestError) Error() string { return "ask daemon: " + e.Message }
 // Usage reports whether the request itself was wrong, as a filter that does
 // not parse.
 func (e *RequestError) Usage() bool { return e.Status == http.StatusBadRequest }
+
+// NotFound reports whether what was asked for does not exist.
+func (e *RequestError) NotFound() bool { return e.Status == http.StatusNotFound }
+
+// ConfigError says that files of the configuration are wrong; what was in force
+// stays. Message is the loader's, with a line for each mistake.
+type ConfigError struct{ Message string }
+
+func (e *ConfigError) Error() string { return e.Message }
 
 // Problem is the body of every answer that is not 200.
 type Problem struct {

@@ -148,6 +148,14 @@ func memoryFrom(s *reading.Sample, level reading.Level, t reading.Trend, stale b
 	}
 }
 
+// lease notes a lease: Fill is against the triple that it started from.
+func (m *Memory) lease(l *Lease) {
+	m.Lease = l
+	if l != nil && l.BaseMaxPages > 0 {
+		m.Fill = finite(float64(m.UsedPages) / float64(l.BaseMaxPages))
+	}
+}
+
 // Limited is a count beside the limit that the kernel sets, null where the
 // limit is not known.
 type Limited struct {

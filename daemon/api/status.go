@@ -28,9 +28,17 @@ type Status struct {
 	ScanAgeSeconds   *float64      `json:"scan_age_seconds"`
 	TopOwners        []Owner       `json:"top_owners"`
 	Truncated        Truncated     `json:"truncated"`
-	Rules            []struct{}    `json:"rules"` // empty: this version has no policies
-	Gaps             []reading.Gap `json:"gaps"`
-	Cost             *Cost         `json:"cost"`
+	// ModeWhy says what the mode rests on, null without a daemon.
+	ModeWhy     *string     `json:"mode_reason"`
+	Rules       []RuleState `json:"rules"` // that are pending, fire, or are held
+	RulesLoaded int         `json:"rules_loaded"`
+	Pause       *Pause      `json:"pause"`
+	Stop        *string     `json:"stop"` // the emergency stop, and why
+	Blind       []Blindness `json:"blind"`
+	// RightsMissing are those that rules want in vain.
+	RightsMissing []MissingRight `json:"rights_missing"`
+	Gaps          []reading.Gap  `json:"gaps"`
+	Cost          *Cost          `json:"cost"`
 }
 
 // Cost is what the daemon itself has used.
@@ -50,6 +58,7 @@ type State struct {
 	Started time.Time
 	Reading *reading.Reading
 	Cost    *Cost
+	Conduct *Conduct // nil without a daemon
 }
 
 // StateOf is the state that a single reading gives, without a daemon.
@@ -74,9 +83,17 @@ func StatusFrom(m Meta, s State) *Status {
 		Conntrack:        limitedFrom(s.Sample.Conntrack),
 		FileHandles:      limitedFrom(s.Sample.Files),
 		TopOwners:        []Owner{},
-		Rules:            []struct{}{},
+		Rules:            []RuleState{},
+		Blind:            []Blindness{},
+		RightsMissing:    []MissingRight{},
 		Gaps:             gapsFrom(s.Sample.Gaps),
 		Cost:             s.Cost,
+	}
+	if c := s.Conduct; c != nil {
+		doc.ModeWhy, doc.Pause, doc.Stop = known(c.ModeWhy), c.Pause, known(c.Stop)
+		doc.Rules, doc.RulesLoaded = busy(c.Rules), len(c.Rules)
+		doc.Blind, doc.RightsMissing = list(c.Blind), list(c.Rights)
+		doc.Memory.lease(c.Lease)
 	}
 	if s.Reading == nil {
 		return doc

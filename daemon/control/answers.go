@@ -152,7 +152,7 @@ func newFrames(w http.ResponseWriter) *frames {
 	return &frames{w: buffered, enc: json.NewEncoder(buffered)}
 }
 
-func (f *frames) write(frame api.SocketFrame) error { return f.enc.Encode(frame) }
+func (f *frames) write(frame any) error { return f.enc.Encode(frame) }
 
 // flush ends the answer; its error is the client's, which has gone away.
 func (f *frames) flush() { _ = f.w.Flush() }

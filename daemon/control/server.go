@@ -1,5 +1,6 @@
 // Package control answers on the daemon's Unix socket: HTTP/1.1 with the JSON
-// documents of package api. It only reads; what it may cause is a scan.
+// documents of package api. GET reads; what it may cause is a scan. POST
+// changes something, and only root may.
 //
 // Anyone in the daemon's group may ask, so everything is bounded: requests at
 // a time, connections, the size of a request, and its time.
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -50,6 +52,9 @@ type Source interface {
 	Info(ctx context.Context, s *reading.Socket) (*api.TCPInfo, error)
 	// Doctor looks at what the host and the daemon's rights allow.
 	Doctor(ctx context.Context) ([]api.DoctorCheck, error)
+
+	Record
+	Steering
 }
 
 // Config is what a server needs. Timeout bounds each request (0: 30 s).
@@ -66,6 +71,7 @@ type Server struct {
 	source   Source
 	log      *slog.Logger
 	timeout  time.Duration
+	uid      uint32 // whom the daemon runs as
 	slots    chan struct{}
 	ready    chan struct{}
 }
@@ -80,6 +86,7 @@ func New(c Config) *Server {
 		source:   c.Source,
 		log:      c.Log,
 		timeout:  c.Timeout,
+		uid:      uint32(os.Geteuid()),
 		slots:    make(chan struct{}, maxRequests),
 		ready:    make(chan struct{}),
 	}
@@ -95,7 +102,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.listener.Close()) }()
 	server := &http.Server{
-		Handler:           http.MaxBytesHandler(s.handler(), 0), // requests here have no body
+		Handler:           http.MaxBytesHandler(s.handler(), maxBody),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -132,10 +139,28 @@ func (s *Server) handler() http.Handler {
 		"/v1/groups":  s.groups,
 		"/v1/orphans": s.orphans,
 		"/v1/doctor":  s.doctor,
+
+		"/v1/incidents":      s.incidents,
+		"/v1/incidents/{id}": s.incident,
+		"/v1/rules":          s.rules,
+		"/v1/policy":         s.policy,
+		"/v1/plugins":        s.plugins,
 	} {
 		mux.Handle("GET "+path, s.limited(document(answer)))
 	}
 	mux.Handle("GET /v1/sockets", s.limited(s.sockets))
+	mux.Handle("GET /v1/records", s.limited(s.records))
+	mux.Handle("GET /v1/history", s.limited(s.history))
+	for path, answer := range map[string]answer{
+		"/v1/act":            order(s, "act", s.act),
+		"/v1/pause":          order(s, "pause", s.pause),
+		"/v1/resume":         order(s, "resume", s.resume),
+		"/v1/reset":          order(s, "reset a rule", s.reset),
+		"/v1/reload":         order(s, "reload", s.reload),
+		"/v1/plugins/verify": order(s, "start plugins to verify them", s.verify),
+	} {
+		mux.Handle("POST "+path, s.limited(document(answer)))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &problem{http.StatusNotFound, fmt.Sprintf("this daemon does not know %s %.100q", r.Method, r.URL.Path)})
 	})
@@ -184,6 +209,12 @@ func (p *problem) Error() string { return p.message }
 func (s *Server) problemOf(request context.Context, err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
+	}
+	if e, ok := errors.AsType[*api.RequestError](err); ok {
+		return &problem{e.Status, e.Message}
+	}
+	if e, ok := errors.AsType[*api.ConfigError](err); ok {
+		return &problem{http.StatusUnprocessableEntity, e.Message}
 	}
 	switch {
 	case request.Err() != nil:

@@ -43,6 +43,16 @@ var rules = []rule{{
 	from: []string{"daemon/reading"},
 	only: []string{},
 }, {
+	why:    "what was decided is plain values, too, with no more words than it needs",
+	from:   []string{"daemon/record"},
+	only:   []string{"daemon/reading"},
+	direct: impure,
+}, {
+	why:    "what is told of a record is computed from it alone",
+	from:   []string{"daemon/event"},
+	only:   []string{"daemon/reading", "daemon/record"},
+	direct: impure,
+}, {
 	why:  "a leaf reads one kernel interface; what readings mean together is decided above",
 	from: []string{"daemon/procfs", "daemon/kmsg", "daemon/sockdiag", "daemon/cgroup", "daemon/units"},
 	only: []string{"daemon/reading"},
@@ -64,7 +74,7 @@ var rules = []rule{{
 	why:    "one pure turn serves the loop, replay and the drill alike",
 	from:   []string{"daemon/engine"},
 	not:    []string{"*test"},
-	only:   []string{"daemon/reading", "daemon/engine"},
+	only:   []string{"daemon/reading", "daemon/record", "daemon/engine"},
 	direct: impure,
 }, {
 	why:  "the store keeps plain values; what they mean is decided elsewhere",

@@ -35,6 +35,7 @@ type Host struct {
 	Mode        string
 	Source      string
 	AnswerAfter time.Duration // age of the reading when it is asked for
+	Deeds
 
 	mu    sync.Mutex
 	fresh int
@@ -138,7 +139,9 @@ func (h *Host) State(ctx context.Context) (api.State, error) {
 	if h.Known != nil {
 		return *h.Known, nil
 	}
-	return api.StateOf(&h.Reading), nil
+	state := api.StateOf(&h.Reading)
+	state.Conduct = h.Conduct
+	return state, nil
 }
 
 // Read returns the reading and counts how often, and how often freshly.
