@@ -60,6 +60,7 @@ func unixDial(socket string) func(context.Context) (net.Conn, error) {
 type client struct {
 	conn    *dbus.Conn
 	via     string
+	bus     bool
 	version string
 	// answered: at least one question was, after the greeting.
 	answered atomic.Bool
@@ -107,7 +108,7 @@ func (d Dialer) greet(ctx context.Context, raw net.Conn) (*client, error) {
 			return nil, fmt.Errorf("greet: %w", err)
 		}
 	}
-	c := &client{conn: conn, via: d.Name}
+	c := &client{conn: conn, via: d.Name, bus: d.Bus}
 	var version dbus.Variant
 	if err := c.call(ctx, managerPath, propertiesGet, managerInterface, "Version").Store(&version); err != nil {
 		conn.Close()
@@ -124,25 +125,32 @@ func (c *client) call(ctx context.Context, object dbus.ObjectPath, method string
 }
 
 // get fetches properties of one unit, all questions under way at once.
-func (c *client) get(ctx context.Context, object dbus.ObjectPath, list []property) (Unit, error) {
+func get[U any](ctx context.Context, c *client, object dbus.ObjectPath, list []property[U], u *U) error {
 	calls := make([]*dbus.Call, len(list))
 	for i, p := range list {
 		calls[i] = c.conn.Object(busName, object).GoWithContext(ctx, propertiesGet, dbus.FlagNoAutoStart,
 			make(chan *dbus.Call, 1), p.iface, p.name)
 	}
-	u := Unit{Verified: true}
 	var errs error
 	for i, p := range list {
 		var value dbus.Variant
 		err := (<-calls[i].Done).Store(&value)
+		if p.late && unknownProperty(err) {
+			continue
+		}
 		if err == nil {
-			err = p.set(&u, value.Value())
+			err = p.set(u, value.Value())
 		}
 		if err != nil && errs == nil {
 			errs = fmt.Errorf("property %s: %w", p.name, err)
 		}
 	}
-	return u, errs
+	return errs
+}
+
+func unknownProperty(err error) bool {
+	answer, ok := errors.AsType[dbus.Error](err)
+	return ok && answer.Name == "org.freedesktop.DBus.Error.UnknownProperty"
 }
 
 // lost reports whether the connection is of no more use after an error: as

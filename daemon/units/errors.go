@@ -13,4 +13,10 @@ var (
 	// ErrMismatch: PID 1 named a unit whose control group does not hold the
 	// path, as when the unit ended between two questions.
 	ErrMismatch = errors.New("the unit's control group does not hold the path")
+	// ErrRefused: PID 1 did not take the job; nothing has happened.
+	ErrRefused = errors.New("PID 1 refuses the job")
+	// ErrCalledOff: the job had not begun when the time was up, and was cancelled.
+	ErrCalledOff = errors.New("the job had not begun in time and was cancelled")
+	// ErrUnfinished: the job was under way when the time was up, and goes on.
+	ErrUnfinished = errors.New("the job did not end in time and goes on")
 )

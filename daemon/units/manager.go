@@ -111,7 +111,7 @@ func (m *Manager) ByCgroup(ctx context.Context, path string) (Unit, error) {
 // ByCgroupNow is ByCgroup without the cache: for a check right before acting.
 func (m *Manager) ByCgroupNow(ctx context.Context, path string) (Unit, error) {
 	asked := askable(path)
-	u, err := m.ask(ctx, func(ctx context.Context, c *client) (Unit, error) {
+	u, err := ask(ctx, m, func(ctx context.Context, c *client) (Unit, error) {
 		var object dbus.ObjectPath
 		err := c.call(ctx, managerPath, managerInterface+".GetUnitByControlGroup", asked).Store(&object)
 		if err != nil {
@@ -142,7 +142,7 @@ func (m *Manager) ByCgroupNow(ctx context.Context, path string) (Unit, error) {
 // ByName returns a unit that PID 1 has loaded, by its name or an alias. It is
 // never cached.
 func (m *Manager) ByName(ctx context.Context, name string) (Unit, error) {
-	u, err := m.ask(ctx, func(ctx context.Context, c *client) (Unit, error) {
+	u, err := ask(ctx, m, func(ctx context.Context, c *client) (Unit, error) {
 		var object dbus.ObjectPath
 		if err := c.call(ctx, managerPath, managerInterface+".GetUnit", name).Store(&object); err != nil {
 			return Unit{}, noUnit(err)
@@ -178,23 +178,24 @@ func (m *Manager) ServiceOf(ctx context.Context, socket Unit) (Unit, error) {
 // ask has one question answered in time. A connection that failed under it,
 // or did not answer, is given up: one slow answer must not cost every caller
 // the same wait.
-func (m *Manager) ask(ctx context.Context, question func(context.Context, *client) (Unit, error)) (Unit, error) {
+func ask[T any](ctx context.Context, m *Manager, question func(context.Context, *client) (T, error)) (T, error) {
+	var none T
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	c, err := m.dial(limited)
 	if err != nil {
-		return Unit{}, err
+		return none, err
 	}
-	u, err := question(limited, c)
+	answer, err := question(limited, c)
 	switch {
 	case err == nil:
 		c.answered.Store(true)
-		return u, nil
+		return answer, nil
 	case ctx.Err() == nil && c.lost(err):
 		m.drop(c, err)
-		return Unit{}, fmt.Errorf("%w: %w", ErrNoBus, err)
+		return none, fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
-	return Unit{}, err
+	return none, err
 }
 
 // dial returns the connection, and makes one where there is none.
@@ -215,6 +216,17 @@ func (m *Manager) dial(ctx context.Context) (*client, error) {
 	if time.Now().Before(m.link.retry) {
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, m.link.cause)
 	}
+	c, err := m.connect(ctx)
+	if err != nil {
+		m.link.lose(err)
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	m.link = link{client: c, wait: m.link.wait}
+	return c, nil
+}
+
+// connect makes a connection by the first way that works.
+func (m *Manager) connect(ctx context.Context) (*client, error) {
 	var causes []error
 	for i, d := range m.dialers {
 		// A bus that hangs leaves time for the way that does not need it.
@@ -222,13 +234,11 @@ func (m *Manager) dial(ctx context.Context) (*client, error) {
 		c, err := d.connect(share)
 		cancel()
 		if err == nil {
-			m.link = link{client: c, wait: m.link.wait}
 			return c, nil
 		}
 		causes = append(causes, err)
 	}
-	m.link.lose(errors.Join(causes...))
-	return nil, fmt.Errorf("%w: %w", ErrNoBus, m.link.cause)
+	return nil, errors.Join(causes...)
 }
 
 // drop gives up a connection, unless another caller has done so already.
@@ -258,8 +268,8 @@ func (c *client) unit(ctx context.Context, object dbus.ObjectPath) (Unit, error)
 	if err != nil {
 		return Unit{}, err
 	}
-	u, err := c.get(ctx, object, propertiesOf(name))
-	if err != nil {
+	u := Unit{Verified: true}
+	if err := get(ctx, c, object, propertiesOf(name), &u); err != nil {
 		return Unit{}, noUnit(err)
 	}
 	if u.LoadState == "not-found" {

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	name       = "org.freedesktop.systemd1"
 	manager    = dbus.ObjectPath("/org/freedesktop/systemd1")
 	unitPrefix = "/org/freedesktop/systemd1/unit/"
+	busDaemon  = "org.freedesktop.DBus"
+	owner      = ":1.0" // who has the name on the bus
 )
 
 // Call is a method call as it arrived.
@@ -44,19 +47,47 @@ type Systemd struct {
 
 	mu     sync.Mutex
 	calls  []Call
-	conns  []net.Conn
+	conns  []*peer
 	dialed int
+	down   bool
+}
+
+// peer is one client. PID 1's signals come between the answers to it.
+type peer struct {
+	net.Conn
+	subscribed, matched bool // guarded by Systemd.mu
+
+	writing sync.Mutex
+}
+
+func (p *peer) send(m *dbus.Message) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return m.EncodeTo(p, binary.LittleEndian)
 }
 
 // Dial connects a client.
 func (s *Systemd) Dial(context.Context) (net.Conn, error) {
-	client, server := net.Pipe()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.dialed++
-	s.conns = append(s.conns, server)
-	s.mu.Unlock()
-	go s.serve(server)
+	if s.down {
+		return nil, errDown
+	}
+	client, server := net.Pipe()
+	p := &peer{Conn: server}
+	s.conns = append(s.conns, p)
+	go s.serve(p)
 	return client, nil
+}
+
+var errDown = errors.New("nobody listens")
+
+// Down lets each Dial fail until it is called with false.
+func (s *Systemd) Down(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
 }
 
 // Calls are the calls so far, without the greeting and the question for the version.
@@ -88,7 +119,7 @@ func (s *Systemd) HangUp() {
 	s.conns = nil
 }
 
-func (s *Systemd) serve(conn net.Conn) {
+func (s *Systemd) serve(conn *peer) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	if !s.authenticate(conn, in) {
@@ -119,6 +150,10 @@ func (s *Systemd) serve(conn net.Conn) {
 		case !greeted:
 			s.breach("%s before Hello", call.Member)
 			return
+		case call.Interface == busDaemon:
+			reply.Body, refused = s.daemon(conn, call)
+		case call.Member == "Subscribe":
+			s.subscribe(conn)
 		default:
 			reply.Body, refused = s.reply(call)
 		}
@@ -130,7 +165,7 @@ func (s *Systemd) serve(conn net.Conn) {
 		if len(reply.Body) > 0 {
 			reply.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(reply.Body...))
 		}
-		if err := reply.EncodeTo(conn, binary.LittleEndian); err != nil {
+		if err := conn.send(reply); err != nil {
 			return
 		}
 	}
@@ -173,8 +208,8 @@ func (s *Systemd) check(msg *dbus.Message) (Call, bool) {
 	case msg.Type != dbus.TypeMethodCall:
 		s.breach("message of type %s", msg.Type)
 		return c, false
-	case c.Member == "Hello":
-		return c, destination == "org.freedesktop.DBus"
+	case c.Interface == busDaemon:
+		return c, destination == busDaemon && s.Bus
 	case destination != name:
 		s.breach("%s to %q", c.Member, destination)
 		return c, false

@@ -80,7 +80,7 @@ func (s *sweep) wanted(is *reading.Socket) bool {
 		return false // a mini socket holds nothing: it counts as gone
 	}
 	s.seen[is.Cookie] = true
-	why := ""
+	var why string
 	switch _, done := s.done[is.Cookie]; {
 	case is.State == reading.Listen:
 		why = "it listens" // never, whatever judge says
