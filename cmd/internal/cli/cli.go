@@ -17,6 +17,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -147,8 +148,8 @@ func printable(s string) string {
 	var lines []string
 	for line := range strings.Lines(s) {
 		line = strings.TrimSuffix(line, "\n")
-		if strings.ContainsFunc(line, func(r rune) bool { return !visible(r) }) {
-			line = escape(line)
+		if strings.ContainsFunc(line, func(r rune) bool { return !prose.Visible(r) }) {
+			line = prose.Escape(line)
 		}
 		lines = append(lines, line)
 	}
@@ -157,8 +158,8 @@ func printable(s string) string {
 
 // pointAt gives the filter's text, and the blanks up to where it is wrong.
 func pointAt(e *filter.SyntaxError) (line, blanks string) {
-	before := escape(e.Text[:e.Offset])
-	return before + escape(e.Text[e.Offset:]), strings.Repeat(" ", textWidth(before))
+	before := prose.Escape(e.Text[:e.Offset])
+	return before + prose.Escape(e.Text[e.Offset:]), strings.Repeat(" ", textWidth(before))
 }
 
 // painter colours where a terminal wants it (https://no-color.org).

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 // completionTime is how long the shell waits for the daemon's names.
@@ -99,7 +100,7 @@ func valueOf(field string, o *api.Owner) string {
 	case field == "pod" && o.Pod != nil && o.Pod.Name != nil:
 		name = *o.Pod.Name
 	}
-	if strings.ContainsAny(name, " \t'\"()&|!<>=$`;*?[]{}~#") || escape(name) != name {
+	if strings.ContainsAny(name, " \t'\"()&|!<>=$`;*?[]{}~#") || prose.Escape(name) != name {
 		return ""
 	}
 	return name

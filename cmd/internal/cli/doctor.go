@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 func (c *command) doctor() *cobra.Command {
@@ -36,7 +37,7 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 	if doc.Source == api.SourceDirect {
 		who = "the caller's rights"
 	}
-	out := wrap(fmt.Sprintf("%s on %s, with %s", paint.style("tcpmem doctor", bold), escape(doc.Hostname), who), columns, "  ")
+	out := wrap(fmt.Sprintf("%s on %s, with %s", paint.style("tcpmem doctor", bold), prose.Escape(doc.Hostname), who), columns, "  ")
 	out = append(out, "")
 	lacks := 0
 	for i := range doc.Checks {
@@ -46,7 +47,7 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 		}
 		status := paint.style(string(check.Status), doctorStyle(check.Status))
 		pad := strings.Repeat(" ", max(len(doctorIndent)-textWidth(status), 1))
-		out = append(out, wrap(status+pad+escape(check.Name)+": "+sentence(check.What), columns, doctorIndent)...)
+		out = append(out, wrap(status+pad+prose.Escape(check.Name)+": "+sentence(check.What), columns, doctorIndent)...)
 		if check.Costs != nil {
 			out = append(out, wrap(doctorIndent+"costs: "+sentence(*check.Costs), columns, doctorIndent)...)
 		}
@@ -55,7 +56,7 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 	if lacks == 0 {
 		return append(out, "Nothing lacks.")
 	}
-	return append(out, fmt.Sprintf("%d of %s not in order.", lacks, plural(int64(len(doc.Checks)), "check")))
+	return append(out, fmt.Sprintf("%d of %s not in order.", lacks, prose.Plural(int64(len(doc.Checks)), "check")))
 }
 
 // doctorIndent is as wide as the longest status with its gap.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 func (c *command) askGroups(ctx context.Context, src source, by api.By) (any, page, error) {
@@ -59,7 +60,7 @@ func groupsTable(groups []api.Group, by api.By, whole int64) *table {
 		if by == api.ByClass {
 			classes = "-" // the class itself
 		}
-		t.add(escape(g.Name), fmt.Sprint(g.Sockets), formatBytes(g.Bytes), formatShare(g.Bytes, whole),
+		t.add(prose.Escape(g.Name), fmt.Sprint(g.Sockets), prose.Bytes(g.Bytes), prose.Share(g.Bytes, whole),
 			optionalBytes(g.ReceiveBytes), optionalBytes(g.SendBytes), classes, ownerCell(g))
 	}
 	return t
@@ -70,7 +71,7 @@ func ownerCell(g *api.Group) string {
 	if g.Owner == nil {
 		return "-"
 	}
-	s := escape(*g.Owner)
+	s := prose.Escape(*g.Owner)
 	if g.Owners > 1 {
 		s += fmt.Sprintf(" +%d", g.Owners-1)
 	}
@@ -81,5 +82,5 @@ func optionalBytes(n *int64) string {
 	if n == nil {
 		return "-"
 	}
-	return formatBytes(*n)
+	return prose.Bytes(*n)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 func (c *command) orphans() *cobra.Command {
@@ -40,7 +41,7 @@ func orphansPage(doc *api.Orphans, columns int, paint painter) []string {
 	count := api.OrphanCount{Count: doc.Count, Seen: doc.Seen, Limit: doc.Limit}
 	s := orphanCount(&count)
 	if doc.Bytes != 0 {
-		s += ", holding " + formatBytes(doc.Bytes)
+		s += ", holding " + prose.Bytes(doc.Bytes)
 	}
 	switch {
 	case doc.Count >= doc.LimitHalf:
@@ -80,11 +81,11 @@ func orphansTable(owners []api.OrphanOwner) *table {
 	}}
 	for i := range owners {
 		o := &owners[i]
-		name := escape(o.Name)
+		name := prose.Escape(o.Name)
 		if o.CgroupGone {
 			name += " (gone)"
 		}
-		t.add(name, string(o.Kind), fmt.Sprint(o.Sockets), formatBytes(o.Bytes), formatBytes(o.SendBytes), partWords(o.Evidence))
+		t.add(name, string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Bytes(o.SendBytes), partWords(o.Evidence))
 	}
 	return t
 }

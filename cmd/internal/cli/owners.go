@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -86,7 +87,7 @@ func head(what string, h *api.Header, m *api.Memory, l *api.Ledger, columns int,
 // nobody is the sentence in place of an empty table.
 func nobody(l *api.Ledger, m *api.Memory) string {
 	if l.UnseenBytes > l.ReserveMaxBytes {
-		return fmt.Sprintf("No socket that the scan saw holds TCP memory, but the kernel counts %s.", formatBytes(m.UsedBytes))
+		return fmt.Sprintf("No socket that the scan saw holds TCP memory, but the kernel counts %s.", prose.Bytes(m.UsedBytes))
 	}
 	return "No socket holds TCP memory."
 }
@@ -98,12 +99,12 @@ func holderLine(doc *api.Owners, paint painter) string {
 	}
 	o := &doc.Owners[0]
 	s := fmt.Sprintf("%s holds %s: %s in %s", paint.style(ownerName(o), bold),
-		formatShare(o.Bytes, whole(&doc.Ledger, &doc.Memory)), formatBytes(o.Bytes), plural(o.Sockets, "socket"))
+		prose.Share(o.Bytes, whole(&doc.Ledger, &doc.Memory)), prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"))
 	if o.Kind == reading.KindUnresolved {
-		s = fmt.Sprintf("nobody could be named for most of it: %s in %s", formatBytes(o.Bytes), plural(o.Sockets, "socket"))
+		s = fmt.Sprintf("nobody could be named for most of it: %s in %s", prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"))
 	}
 	if o.GrowthBytesPerMinute != nil && *o.GrowthBytesPerMinute != 0 {
-		s += ", " + formatGrowth(*o.GrowthBytesPerMinute)
+		s += ", " + prose.Growth(*o.GrowthBytesPerMinute)
 	}
 	if o.Verdict != nil {
 		s += ", " + verdictWords(&o.Judgement, paint)
@@ -147,8 +148,8 @@ func ownersTable(owners []api.Owner, whole int64) *table {
 	}}
 	for i := range owners {
 		o := &owners[i]
-		r := t.add(ownerName(o), string(o.Kind), fmt.Sprint(o.Sockets), formatBytes(o.Bytes), formatShare(o.Bytes, whole),
-			formatBytes(o.ReceiveBytes), formatBytes(o.SendBytes), classWords(&o.Classes), partWords(o.Evidence),
+		r := t.add(ownerName(o), string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, whole),
+			prose.Bytes(o.ReceiveBytes), prose.Bytes(o.SendBytes), classWords(&o.Classes), partWords(o.Evidence),
 			growthCell(o.GrowthBytesPerMinute), verdictCell(&o.Judgement))
 		r.cells[len(r.cells)-1].style = verdictStyle(&o.Judgement)
 	}
@@ -159,16 +160,16 @@ func ownersTable(owners []api.Owner, whole int64) *table {
 // many of one name, so theirs have the pid behind it.
 func ownerName(o *api.Owner) string {
 	if o.Kind == reading.KindProcess && len(o.Holders) > 0 {
-		return fmt.Sprintf("%s[%d]", escape(o.Name), o.Holders[0].PID)
+		return fmt.Sprintf("%s[%d]", prose.Escape(o.Name), o.Holders[0].PID)
 	}
-	return escape(o.Name)
+	return prose.Escape(o.Name)
 }
 
 func growthCell(g *int64) string {
 	if g == nil {
 		return "-"
 	}
-	return formatGrowth(*g)
+	return prose.Growth(*g)
 }
 
 func verdictCell(j *api.Judgement) string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 const aboutSockets = `List sockets by the TCP memory they hold, biggest first.
@@ -76,9 +77,9 @@ func socketsPage(doc *api.Sockets, columns int, paint painter) []string {
 	if doc.Matched.Sockets == 0 {
 		return appendBlock(append(out, none(doc.Filter)), gapLines(doc.Gaps, columns, paint))
 	}
-	s := fmt.Sprintf("%s with %s", plural(doc.Matched.Sockets, "socket"), formatBytes(doc.Matched.Bytes))
+	s := fmt.Sprintf("%s with %s", prose.Plural(doc.Matched.Sockets, "socket"), prose.Bytes(doc.Matched.Bytes))
 	if doc.Filter != "" {
-		s += " match: " + escape(doc.Filter)
+		s += " match: " + prose.Escape(doc.Filter)
 	}
 	out = append(append(out, wrap(s, columns, "  ")...), "")
 	out = append(out, socketsTable(doc.Sockets, columns).lines(columns, paint)...)
@@ -92,7 +93,7 @@ func none(filter string) string {
 	if filter == "" {
 		return "There is no TCP socket."
 	}
-	return "No TCP socket matches: " + escape(filter)
+	return "No TCP socket matches: " + prose.Escape(filter)
 }
 
 // classColumns is the width from which class and evidence have their own
@@ -116,8 +117,8 @@ func socketsTable(rows []api.Socket, columns int) *table {
 	for i := range rows {
 		s := &rows[i]
 		cells := []string{
-			formatBytes(s.Bytes), s.State, fmt.Sprint(s.RecvQ), fmt.Sprint(s.SendQ),
-			optionalText(s.Local), optionalText(s.Remote), escape(s.OwnerName),
+			prose.Bytes(s.Bytes), s.State, fmt.Sprint(s.RecvQ), fmt.Sprint(s.SendQ),
+			optionalText(s.Local), optionalText(s.Remote), prose.Escape(s.OwnerName),
 		}
 		more := s.Class + " by " + s.Evidence + " "
 		if wide {
@@ -136,7 +137,7 @@ func socketsTable(rows []api.Socket, columns int) *table {
 func detail(s *api.Socket) string {
 	parts := []string{skmemWords(&s.SkMem)}
 	if h := s.Holder; h != nil {
-		parts = append(parts, fmt.Sprintf("users:((%s,pid=%d))", escape(h.Command), h.PID))
+		parts = append(parts, fmt.Sprintf("users:((%s,pid=%d))", prose.Escape(h.Command), h.PID))
 	}
 	parts = append(parts, fmt.Sprintf("uid:%d", s.UID), fmt.Sprintf("ino:%d", s.Inode), fmt.Sprintf("sk:%d", s.Cookie),
 		fmt.Sprintf("netns:%d", s.Netns.Inode))
@@ -164,7 +165,7 @@ func infoWords(i *api.TCPInfo) string {
 		s += fmt.Sprintf(" bytes_received:%d", *i.BytesReceived)
 	}
 	if i.DeliveryRate != nil {
-		s += " delivery_rate " + formatBytes(int64(min(*i.DeliveryRate, 1<<62))) + "/s"
+		s += " delivery_rate " + prose.Bytes(int64(min(*i.DeliveryRate, 1<<62))) + "/s"
 	}
 	return s
 }
@@ -173,5 +174,5 @@ func optionalText(s *string) string {
 	if s == nil {
 		return "-"
 	}
-	return escape(*s)
+	return prose.Escape(*s)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 func (c *command) status() *cobra.Command {
@@ -36,7 +37,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 	say(title("TCP memory", &doc.Header, paint))
 	say(usedLine(m, paint))
 	if doc.Since != nil {
-		say(fmt.Sprintf("%s since %s (%s)", doc.Level, formatTime(*doc.Since), formatDuration(doc.TakenAt.Sub(*doc.Since))))
+		say(fmt.Sprintf("%s since %s (%s)", doc.Level, prose.Time(*doc.Since), prose.Duration(doc.TakenAt.Sub(*doc.Since))))
 	}
 	if s := trendLine(m, paint); s != "" {
 		say(s)
@@ -49,7 +50,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 		say("no full scan yet: who holds it is not known")
 	} else if s := coverageLine(doc.Ledger, m); s != "" {
 		if *doc.ScanAgeSeconds >= 1 {
-			s += ", by a scan " + formatSeconds(*doc.ScanAgeSeconds) + " ago"
+			s += ", by a scan " + prose.Seconds(*doc.ScanAgeSeconds) + " ago"
 		}
 		say(s)
 	}
@@ -58,7 +59,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 		out = append(out, "")
 		out = append(out, ownersTable(shown, whole(doc.Ledger, m)).lines(columns, paint)...)
 		if n := doc.Truncated.Owners; n > 0 && doc.Truncated.Bytes > 0 {
-			say(fmt.Sprintf("and %s with %s (shown by tcpmemctl owners)", plural(int64(n), "more owner"), formatBytes(doc.Truncated.Bytes)))
+			say(fmt.Sprintf("and %s with %s (shown by tcpmemctl owners)", prose.Plural(int64(n), "more owner"), prose.Bytes(doc.Truncated.Bytes)))
 		}
 	} else if doc.Ledger != nil {
 		say(nobody(doc.Ledger, m))
@@ -76,7 +77,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 
 // orphanCount is the kernel's count beside its limit.
 func orphanCount(o *api.OrphanCount) string {
-	s := fmt.Sprintf("orphans %d of %d allowed (%s)", o.Count, o.Limit, formatShare(o.Count, o.Limit))
+	s := fmt.Sprintf("orphans %d of %d allowed (%s)", o.Count, o.Limit, prose.Share(o.Count, o.Limit))
 	if o.Seen != nil && *o.Seen != o.Count {
 		s += fmt.Sprintf(", %d seen", *o.Seen)
 	}
@@ -109,15 +110,15 @@ func kernelLine(doc *api.Status, paint painter) string {
 
 // daemonLine says who answers and what that costs.
 func daemonLine(doc *api.Status) string {
-	s := "tcpmemd " + escape(doc.DaemonVersion) + ", mode " + escape(doc.Mode) + ", tier " + escape(doc.Tier)
+	s := "tcpmemd " + prose.Escape(doc.DaemonVersion) + ", mode " + prose.Escape(doc.Mode) + ", tier " + prose.Escape(doc.Tier)
 	if doc.Source == api.SourceDirect {
-		s = "without a daemon, tier " + escape(doc.Tier)
+		s = "without a daemon, tier " + prose.Escape(doc.Tier)
 	}
 	if doc.Started != nil {
-		s += ", since " + formatTime(*doc.Started)
+		s += ", since " + prose.Time(*doc.Started)
 	}
 	if doc.Cost != nil {
-		s += fmt.Sprintf(", used %.1f s of CPU and %s", doc.Cost.CPUSeconds, formatBytes(doc.Cost.RSSBytes))
+		s += fmt.Sprintf(", used %.1f s of CPU and %s", doc.Cost.CPUSeconds, prose.Bytes(doc.Cost.RSSBytes))
 	}
 	return s
 }

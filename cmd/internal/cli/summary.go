@@ -8,17 +8,18 @@ import (
 	"strings"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 // title is the first line of a page: what, where, when, and whether it is
 // old or not whole.
 func title(what string, h *api.Header, paint painter) string {
-	s := paint.style(what, bold) + " on " + escape(h.Hostname) + ", " + formatTime(h.TakenAt)
+	s := paint.style(what, bold) + " on " + prose.Escape(h.Hostname) + ", " + prose.Time(h.TakenAt)
 	if h.Source == api.SourceDirect {
 		s += ", read directly"
 	} else if h.AgeSeconds >= 1 {
-		s += ", " + formatSeconds(h.AgeSeconds) + " old"
+		s += ", " + prose.Seconds(h.AgeSeconds) + " old"
 	}
 	if h.Stale {
 		s += ", " + paint.style("STALE", bad)
@@ -31,8 +32,8 @@ func title(what string, h *api.Header, paint painter) string {
 
 // usedLine says how full the pool is.
 func usedLine(m *api.Memory, paint painter) string {
-	s := fmt.Sprintf("used %s of %s (%d of %d pages), %s full: %s", formatBytes(m.UsedBytes), formatBytes(m.MaxBytes),
-		m.UsedPages, m.MaxPages, formatFill(m.FillLive), paint.style(m.Level.String(), levelStyle(m.Level)))
+	s := fmt.Sprintf("used %s of %s (%d of %d pages), %s full: %s", prose.Bytes(m.UsedBytes), prose.Bytes(m.MaxBytes),
+		m.UsedPages, m.MaxPages, prose.Fill(m.FillLive), paint.style(m.Level.String(), levelStyle(m.Level)))
 	if m.UnderPressure != nil && *m.UnderPressure {
 		s += ", the kernel is under pressure"
 	}
@@ -45,18 +46,18 @@ func trendLine(m *api.Memory, paint painter) string {
 	if g := m.GrowthBytesPerMinute; g != nil {
 		switch {
 		case *g > 0:
-			parts = append(parts, "growing "+formatBytes(*g)+"/min")
+			parts = append(parts, "growing "+prose.Bytes(*g)+"/min")
 		case *g < 0:
-			parts = append(parts, "shrinking "+formatBytes(-*g)+"/min")
+			parts = append(parts, "shrinking "+prose.Bytes(-*g)+"/min")
 		default:
 			parts = append(parts, "not growing")
 		}
 	}
 	if eta := m.EtaPressureSeconds; eta != nil && m.UsedPages < m.PressurePages {
-		parts = append(parts, "under pressure in "+formatSeconds(*eta))
+		parts = append(parts, "under pressure in "+prose.Seconds(*eta))
 	}
 	if eta := m.EtaSeconds; eta != nil {
-		parts = append(parts, paint.style("full in "+formatSeconds(*eta), warn))
+		parts = append(parts, paint.style("full in "+prose.Seconds(*eta), warn))
 	}
 	if m.Verdict != nil {
 		parts = append(parts, verdictWords(&m.Judgement, paint))
@@ -68,12 +69,12 @@ func trendLine(m *api.Memory, paint painter) string {
 func verdictWords(j *api.Judgement, paint painter) string {
 	s := paint.style(string(*j.Verdict), verdictStyle(j))
 	if j.Culprit != nil {
-		s += " (not reading: " + escape(*j.Culprit) + ")"
+		s += " (not reading: " + prose.Escape(*j.Culprit) + ")"
 	}
 	if len(j.Reasons) > 0 {
 		reasons := make([]string, len(j.Reasons))
 		for i, r := range j.Reasons {
-			reasons[i] = escape(r)
+			reasons[i] = prose.Escape(r)
 		}
 		s += ": " + strings.Join(reasons, "; ")
 	}
@@ -100,13 +101,13 @@ func coverageLine(l *api.Ledger, m *api.Memory) string {
 		return ""
 	}
 	if l.SeenBytes == 0 && m.UsedBytes <= l.ReserveMaxBytes {
-		return fmt.Sprintf("no socket is needed to explain it: CPUs may keep up to %s in reserve", formatBytes(l.ReserveMaxBytes))
+		return fmt.Sprintf("no socket is needed to explain it: CPUs may keep up to %s in reserve", prose.Bytes(l.ReserveMaxBytes))
 	}
 	s := fmt.Sprintf("explains %s of %s (± %s per-CPU reserve)",
-		formatCoverage(l.Coverage), formatBytes(m.UsedBytes), formatBytes(l.ReserveMaxBytes))
+		prose.Coverage(l.Coverage), prose.Bytes(m.UsedBytes), prose.Bytes(l.ReserveMaxBytes))
 	const fresh = 10 // seconds: younger than a person would care about
 	if l.IndexAgeSeconds > fresh {
-		s += ", by processes read up to " + formatSeconds(l.IndexAgeSeconds) + " ago"
+		s += ", by processes read up to " + prose.Seconds(l.IndexAgeSeconds) + " ago"
 	}
 	return s
 }
@@ -117,15 +118,15 @@ func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, pa
 	var out []string
 	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
 	if t := l.Classes.Unresolved; t.Bytes != 0 {
-		say(fmt.Sprintf("unresolved: nobody could be named for %s in %s", formatBytes(t.Bytes), plural(t.Sockets, "socket")))
+		say(fmt.Sprintf("unresolved: nobody could be named for %s in %s", prose.Bytes(t.Bytes), prose.Plural(t.Sockets, "socket")))
 	}
 	switch unseen := l.UnseenBytes; {
 	case unseen > l.ReserveMaxBytes:
 		say(fmt.Sprintf("%s: %s of %s are on sockets that the scan did not see, more than the reserve explains",
-			paint.style("unseen", warn), formatBytes(unseen), formatBytes(m.UsedBytes)))
+			paint.style("unseen", warn), prose.Bytes(unseen), prose.Bytes(m.UsedBytes)))
 	case unseen < -l.ReserveMaxBytes:
 		say(fmt.Sprintf("%s: the sockets hold %s more than the kernel counts, more than the reserve explains",
-			paint.style("overseen", warn), formatBytes(-unseen)))
+			paint.style("overseen", warn), prose.Bytes(-unseen)))
 	}
 	out = append(out, gapLines(gaps, columns, paint)...)
 	for _, c := range l.Checks {
@@ -136,8 +137,8 @@ func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, pa
 		if c.Status == reading.CheckMismatch {
 			style = bad
 		}
-		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %d (tolerance %d)", escape(c.Name),
-			escape(c.Scope), paint.style(string(c.Status), style), betweenWords(c.Before, c.After), c.Seen, c.Tolerance))
+		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %d (tolerance %d)", prose.Escape(c.Name),
+			prose.Escape(c.Scope), paint.style(string(c.Status), style), betweenWords(c.Before, c.After), c.Seen, c.Tolerance))
 	}
 	return out
 }
@@ -153,7 +154,7 @@ func betweenWords(before, after int64) string {
 const maxGaps = 10
 
 // sentence escapes text that may be several errors, one on each line.
-func sentence(s string) string { return escape(strings.ReplaceAll(s, "\n", "; ")) }
+func sentence(s string) string { return prose.Escape(strings.ReplaceAll(s, "\n", "; ")) }
 
 // moreLine counts what a table leaves out; "" where that is nothing.
 func moreLine(n int64, thing string, bytes int64) string {
@@ -161,9 +162,9 @@ func moreLine(n int64, thing string, bytes int64) string {
 	case n == 0:
 		return ""
 	case bytes == 0:
-		return fmt.Sprintf("and %s without TCP memory (shown by --all)", plural(n, "more "+thing))
+		return fmt.Sprintf("and %s without TCP memory (shown by --all)", prose.Plural(n, "more "+thing))
 	default:
-		return fmt.Sprintf("and %s with %s (shown by --all)", plural(n, "more "+thing), formatBytes(bytes))
+		return fmt.Sprintf("and %s with %s (shown by --all)", prose.Plural(n, "more "+thing), prose.Bytes(bytes))
 	}
 }
 
@@ -171,14 +172,14 @@ func gapLines(gaps []reading.Gap, columns int, paint painter) []string {
 	var out []string
 	for i, g := range gaps {
 		if i == maxGaps {
-			out = append(out, fmt.Sprintf("and %s, all in --json", plural(int64(len(gaps)-i), "more gap")))
+			out = append(out, fmt.Sprintf("and %s, all in --json", prose.Plural(int64(len(gaps)-i), "more gap")))
 			break
 		}
 		s := paint.style("not read", warn) + ": " + sentence(g.What) + ": " + sentence(g.Why)
 		if g.MayHideBytes != nil {
-			s += ", may hide " + formatBytes(*g.MayHideBytes)
+			s += ", may hide " + prose.Bytes(*g.MayHideBytes)
 		}
-		out = append(out, wrap(s+" ("+escape(g.Code)+")", columns, "  ")...)
+		out = append(out, wrap(s+" ("+prose.Escape(g.Code)+")", columns, "  ")...)
 	}
 	return out
 }

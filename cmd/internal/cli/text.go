@@ -1,62 +1,12 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/width"
 )
-
-// escape makes a name that a process chose safe to print: control characters
-// and ANSI escapes, line breaks, bidirectional overrides and everything else
-// that is invisible or moves other text, and bytes that are no UTF-8. The
-// backslash is doubled, so that no name can look like an escaped one.
-func escape(s string) string {
-	if !needsEscape(s) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		at := i
-		i += size
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[at])
-		case r == '\\':
-			b.WriteString(`\\`)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case visible(r):
-			b.WriteRune(r)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-	}
-	return b.String()
-}
-
-func needsEscape(s string) bool {
-	if !utf8.ValidString(s) {
-		return true
-	}
-	return strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || !visible(r) })
-}
-
-// visible is false for what unicode.IsPrint refuses (controls, formats such as
-// U+202E, spaces other than U+0020), and for letters that draw nothing.
-func visible(r rune) bool {
-	return unicode.IsPrint(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) &&
-		!unicode.Is(unicode.Variation_Selector, r)
-}
 
 // textWidth counts the columns of a terminal that escaped text takes: two for
 // wide East Asian characters and emoji, none for combining marks and for the

@@ -1,4 +1,4 @@
-package cli
+package prose
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// formatBytes writes a size with one decimal and a unit of 1024.
-func formatBytes(n int64) string {
+// Bytes writes a size with one decimal and a unit of 1024.
+func Bytes(n int64) string {
 	f, unit := float64(n), 0
 	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	// 1023.95 would be printed as 1024.0.
@@ -21,16 +21,16 @@ func formatBytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, units[unit])
 }
 
-// formatGrowth writes bytes per minute with their sign.
-func formatGrowth(perMinute int64) string {
+// Growth writes bytes per minute with their sign.
+func Growth(perMinute int64) string {
 	if perMinute > 0 {
-		return "+" + formatBytes(perMinute) + "/min"
+		return "+" + Bytes(perMinute) + "/min"
 	}
-	return formatBytes(perMinute) + "/min"
+	return Bytes(perMinute) + "/min"
 }
 
-// formatShare writes a part of a whole as a percentage.
-func formatShare(part, whole int64) string {
+// Share writes a part of a whole as a percentage.
+func Share(part, whole int64) string {
 	if whole <= 0 {
 		return "-"
 	}
@@ -41,11 +41,11 @@ func formatShare(part, whole int64) string {
 	return fmt.Sprintf("%.1f %%", percent)
 }
 
-// formatFill writes a fraction as a percentage.
-func formatFill(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) }
+// Fill writes a fraction as a percentage.
+func Fill(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) }
 
-// formatCoverage cuts instead of rounding: 99.96 % explained is not all.
-func formatCoverage(f float64) string {
+// Coverage cuts instead of rounding: 99.96 % explained is not all.
+func Coverage(f float64) string {
 	tenths := math.Floor(f*1000 + 1e-9)
 	if tenths >= 1000 {
 		return "100 %"
@@ -53,8 +53,8 @@ func formatCoverage(f float64) string {
 	return fmt.Sprintf("%.1f %%", tenths/10)
 }
 
-// formatDuration writes about how long, in at most two units.
-func formatDuration(d time.Duration) string {
+// Duration writes about how long, in at most two units.
+func Duration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
@@ -75,15 +75,15 @@ func formatDuration(d time.Duration) string {
 // maxSeconds is more than anyone waits for, and still a time.Duration.
 const maxSeconds = 100 * 365 * 24 * 3600
 
-// formatSeconds is formatDuration for the seconds of a document.
-func formatSeconds(s float64) string {
-	return formatDuration(time.Duration(min(max(s, 0), maxSeconds) * float64(time.Second)))
+// Seconds is Duration for the seconds of a document.
+func Seconds(s float64) string {
+	return Duration(time.Duration(min(max(s, 0), maxSeconds) * float64(time.Second)))
 }
 
-func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+func Time(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// plural counts things: "1 socket", "2 sockets".
-func plural(n int64, thing string) string {
+// Plural counts things: "1 socket", "2 sockets".
+func Plural(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
