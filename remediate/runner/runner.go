@@ -1,0 +1,495 @@
+// Package runner starts plugins, calls them and ends them. Whatever a plugin
+// does, a call returns by its deadline plus [Grace], and what went wrong is an
+// [*Error]; a plugin that misbehaved is ended and not used again.
+//
+// A plugin is started twice at most: without any capability, to describe
+// itself and to check settings, and with those that it has declared, to act.
+//
+// The protocol is that of hashicorp/go-plugin with gRPC, so that any of its
+// plugins can be called, but the host's side of it is written here. go-plugin's
+// Client cannot be held to the rules above: it panics on a certificate in the
+// handshake when AutoMTLS is off and on a log line with a non-string @message,
+// keeps what a plugin sends to its broker without a limit, and its Kill waits
+// for whoever holds the plugin's standard error.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/tcpmemd/tcpmemd/remediate"
+	"github.com/tcpmemd/tcpmemd/remediate/launch"
+	"github.com/tcpmemd/tcpmemd/remediate/proto"
+)
+
+// Plugin is one action and the program that takes it.
+type Plugin struct {
+	Name    string // of the action
+	Path    string // absolute; of a built-in one it is the launcher's
+	Args    []string
+	SHA256  string // in hex, "" to take any content
+	BuiltIn bool
+	// Timeout is for a Run or an Undo that comes without a deadline.
+	Timeout time.Duration
+	Env     []string     // beside what every plugin gets, NAME=VALUE
+	User    *launch.User // nil: as the daemon
+	// Settings are the plugin's own; a step's are laid over them.
+	Settings remediate.Settings
+}
+
+// Config is what a Runner needs. Zero limits are the defaults.
+type Config struct {
+	// Dir is where plugins have their sockets and temporary files. It belongs
+	// to the Runner: what is in it at the start is removed.
+	Dir      string
+	Launcher string // absolute path of tcpmemd-action
+	Plugins  []Plugin
+	Log      *slog.Logger
+
+	Handshake    time.Duration // from start to handshake: 5 s
+	Ask          time.Duration // to describe or to validate: 5 s
+	Stop         time.Duration // to end when asked to: 1 s
+	MaxTemp      int64         // bytes in a plugin's folder: 16 MiB
+	MaxOpenFiles uint64        // 256
+}
+
+const (
+	defaultTimeout = 30 * time.Second
+	// answerTime is how long after its deadline an action's answer, "timed
+	// out" or what else it has to report, is still taken.
+	answerTime = 500 * time.Millisecond
+	maxDir     = 64 // bytes; a socket's path has 108, unix(7)
+)
+
+// Grace is how long after its deadline a call may still take: to hear the last
+// answer, to ask the process to end, to kill it and all that it has started.
+const Grace = answerTime + 2*time.Second + 2*killTime
+
+// Runner runs plugins. There is one in a process: see family.
+type Runner struct {
+	cfg       Config
+	slots     map[string]*slot
+	family    *family
+	serial    atomic.Uint64
+	processes sync.WaitGroup
+	closing   context.Context
+	close     context.CancelFunc
+
+	afterVerify func() // tests only
+
+	mu sync.Mutex // guards what slots know
+}
+
+// slot is a plugin with what is known of it.
+type slot struct {
+	plugin Plugin
+	// turn is held by who uses or changes acting.
+	turn   chan struct{}
+	acting atomic.Pointer[process] // with its capabilities
+
+	// Guarded by Runner.mu.
+	wanted        bool // Ready
+	described     *remediate.Description
+	describedRaw  *proto.Description
+	describedFile identity
+	state         state
+}
+
+// New prepares to run plugins. None is started, nor looked at, until it is
+// needed.
+func New(cfg Config) (*Runner, error) {
+	cfg.Handshake = orElse(cfg.Handshake, 5*time.Second)
+	cfg.Ask = orElse(cfg.Ask, 5*time.Second)
+	cfg.Stop = min(orElse(cfg.Stop, time.Second), 2*time.Second)
+	cfg.MaxTemp = orElse(cfg.MaxTemp, 16<<20)
+	cfg.MaxOpenFiles = orElse(cfg.MaxOpenFiles, 256)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Runner{cfg: cfg, slots: make(map[string]*slot, len(cfg.Plugins))}
+	for _, p := range cfg.Plugins {
+		if err := r.add(p); err != nil {
+			return nil, fmt.Errorf("add plugin %q: %w", p.Name, err)
+		}
+	}
+	if err := prepareDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.family, err = newFamily("/proc"); err != nil {
+		return nil, err
+	}
+	r.closing, r.close = context.WithCancel(context.Background())
+	return r, nil
+}
+
+func orElse[T comparable](v, or T) T {
+	var zero T
+	if v == zero {
+		return or
+	}
+	return v
+}
+
+func (r *Runner) add(p Plugin) error {
+	if p.BuiltIn {
+		p.Path, p.Args = r.cfg.Launcher, []string{p.Name}
+	}
+	p.Timeout = orElse(p.Timeout, defaultTimeout)
+	switch {
+	case len(p.Name) > remediate.MaxCodeBytes || !nameForm.MatchString(p.Name):
+		return errors.New("want a name of letters a-z, digits and dashes")
+	case r.slots[p.Name] != nil:
+		return errors.New("the name is taken")
+	case !filepath.IsAbs(p.Path):
+		return fmt.Errorf("path %q is not absolute", p.Path)
+	}
+	if p.SHA256 != "" {
+		if err := validSum(p.SHA256); err != nil {
+			return err
+		}
+	}
+	if _, err := merge(p.Settings, nil); err != nil {
+		return err
+	}
+	s := &slot{plugin: p, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	r.slots[p.Name] = s
+	return nil
+}
+
+// prepareDir empties the folder of what a daemon that was killed has left.
+func prepareDir(dir string) error {
+	if !filepath.IsAbs(dir) || len(dir) > maxDir {
+		return fmt.Errorf("use folder %q: want an absolute path of at most %d bytes", dir, maxDir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of plugins: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("close folder of plugins: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read folder of plugins: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("clear folder of plugins: %w", err)
+		}
+	}
+	return nil
+}
+
+// Describe returns what the plugin says of itself. It is asked again only when
+// its file has changed.
+func (r *Runner) Describe(ctx context.Context, name string) (remediate.Description, error) {
+	s, err := r.slot(name, PhaseDescribe)
+	if err != nil {
+		return remediate.Description{}, err
+	}
+	d, _, err := r.describe(ctx, s)
+	r.note(s, PhaseDescribe, err)
+	if err != nil {
+		return remediate.Description{}, err
+	}
+	return *d, nil
+}
+
+// Validate has the plugin check a step's settings. It runs without any
+// capability.
+func (r *Runner) Validate(ctx context.Context, name string, settings remediate.Settings) (problems []remediate.Problem, err error) {
+	s, err := r.slot(name, PhaseValidate)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := merge(s.plugin.Settings, settings)
+	if err != nil {
+		return []remediate.Problem{{Message: err.Error()}}, nil //nolint:nilerr // it is the settings' error
+	}
+	err = r.ask(ctx, s, PhaseValidate, func(ctx context.Context, p *process) error {
+		v, err := p.client.Validate(ctx, &proto.ValidateRequest{SettingsJson: merged})
+		if err == nil {
+			problems, err = problemsFromProto(v)
+		}
+		return err
+	})
+	r.note(s, PhaseValidate, err)
+	return problems, err
+}
+
+// Run has the plugin act. The answer is within the contract; it is the
+// plugin's word, not the truth.
+func (r *Runner) Run(ctx context.Context, name string, req *remediate.Request) (resp *remediate.Response, err error) {
+	s, err := r.slot(name, PhaseRun)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := merge(s.plugin.Settings, req.Settings)
+	if err != nil {
+		return nil, wrap(name, PhaseRun, fail(KindInvalidAnswer, "%w", err))
+	}
+	err = r.act(ctx, s, PhaseRun, req.Deadline, func(ctx context.Context, p *process, d *remediate.Description, deadline time.Time) error {
+		answer, err := p.client.Run(ctx, requestToProto(req, settings, deadline))
+		if err == nil {
+			resp, err = responseFromProto(d, PhaseRun, req.DryRun, answer)
+		}
+		return err
+	})
+	return resp, err
+}
+
+// Undo has the plugin take back what a Run has changed.
+func (r *Runner) Undo(ctx context.Context, name string, req *remediate.UndoRequest) (resp *remediate.Response, err error) {
+	s, err := r.slot(name, PhaseUndo)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := merge(s.plugin.Settings, req.Settings)
+	if err != nil {
+		return nil, wrap(name, PhaseUndo, fail(KindInvalidAnswer, "%w", err))
+	}
+	err = r.act(ctx, s, PhaseUndo, req.Deadline, func(ctx context.Context, p *process, d *remediate.Description, deadline time.Time) error {
+		answer, err := p.client.Undo(ctx, undoToProto(req, settings, deadline))
+		if err == nil {
+			resp, err = responseFromProto(d, PhaseUndo, false, answer)
+		}
+		return err
+	})
+	return resp, err
+}
+
+// Ready keeps a process of exactly these plugins started, and ends the others.
+// It returns when that is so.
+func (r *Runner) Ready(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if _, err := r.slot(name, PhaseStart); err != nil {
+			return err
+		}
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, len(r.slots))
+	for name, s := range r.slots {
+		wanted := slices.Contains(names, name)
+		r.mu.Lock()
+		s.wanted = wanted
+		r.mu.Unlock()
+		wg.Go(func() { errs <- r.settle(ctx, s) })
+	}
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Close ends all plugins. No call begins after it.
+func (r *Runner) Close(ctx context.Context) error {
+	r.close()
+	err := r.Ready(ctx)
+	ended := make(chan struct{})
+	go func() {
+		r.processes.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+func (r *Runner) slot(name string, phase Phase) (*slot, error) {
+	s := r.slots[name]
+	if s == nil {
+		return nil, &Error{name, phase, KindUnknown, errors.New("there is none of that name")}
+	}
+	return s, nil
+}
+
+// take waits for the slot's turn.
+func (r *Runner) take(ctx context.Context, s *slot) (release func(), err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, fail(KindCanceled, "you cancelled: %w", err)
+	}
+	select {
+	case <-s.turn:
+		return func() { s.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return nil, fail(KindBusy, "it is busy with another call")
+		}
+		return nil, fail(KindCanceled, "you cancelled: %w", ctx.Err())
+	}
+}
+
+// ask makes one call to a process without capabilities, started for it.
+func (r *Runner) ask(ctx context.Context, s *slot, phase Phase, f func(context.Context, *process) error) error {
+	if r.closing.Err() != nil {
+		return &Error{s.plugin.Name, phase, KindClosed, errors.New("the daemon is ending")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Ask)
+	defer cancel()
+	defer context.AfterFunc(r.closing, cancel)()
+	p, err := r.start(ctx, s, nil)
+	if err != nil {
+		return err
+	}
+	if err := p.call(ctx, func(ctx context.Context) error { return f(ctx, p) }); err != nil {
+		return wrap(s.plugin.Name, phase, err)
+	}
+	r.end(s, p)
+	return nil
+}
+
+// describe returns the description of the plugin's file as it is now.
+func (r *Runner) describe(ctx context.Context, s *slot) (*remediate.Description, *proto.Description, error) {
+	f, err := open(s.plugin.Path)
+	if err != nil {
+		return nil, nil, wrap(s.plugin.Name, PhaseVerify, err)
+	}
+	id := f.id
+	f.Close()
+	r.mu.Lock()
+	d, raw, known := s.described, s.describedRaw, s.described != nil && s.describedFile == id
+	r.mu.Unlock()
+	if known {
+		return d, raw, nil
+	}
+	err = r.ask(ctx, s, PhaseDescribe, func(ctx context.Context, p *process) error {
+		id = p.file
+		var err error
+		if raw, err = p.client.Describe(ctx, &proto.DescribeRequest{}); err == nil {
+			d, err = descriptionFromProto(s.plugin.Name, raw)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	r.mu.Lock()
+	s.described, s.describedRaw, s.describedFile = d, raw, id
+	r.mu.Unlock()
+	return d, raw, nil
+}
+
+// act makes one call to a process with the plugin's capabilities, and leaves
+// it started where it is wanted.
+func (r *Runner) act(ctx context.Context, s *slot, phase Phase, deadline time.Time,
+	f func(context.Context, *process, *remediate.Description, time.Time) error,
+) (err error) {
+	defer func() { r.note(s, phase, err) }()
+	if r.closing.Err() != nil {
+		return &Error{s.plugin.Name, phase, KindClosed, errors.New("the daemon is ending")}
+	}
+	if deadline.IsZero() {
+		deadline = time.Now().Add(s.plugin.Timeout)
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline.Add(answerTime))
+	defer cancel()
+	defer context.AfterFunc(r.closing, cancel)()
+	release, err := r.take(ctx, s)
+	if err != nil {
+		return wrap(s.plugin.Name, phase, err)
+	}
+	defer release()
+	d, err := r.raise(ctx, s)
+	if err != nil {
+		return err
+	}
+	p := s.acting.Load()
+	err = p.call(ctx, func(ctx context.Context) error { return f(ctx, p, d, deadline) })
+	if err != nil {
+		s.acting.Store(nil)
+		return wrap(s.plugin.Name, phase, err)
+	}
+	if !r.isWanted(s) {
+		s.acting.Store(nil)
+		r.end(s, p)
+	}
+	return nil
+}
+
+// raise makes sure that the acting process is there, is alive and is of the
+// file as it is now. The caller has the turn.
+func (r *Runner) raise(ctx context.Context, s *slot) (*remediate.Description, error) {
+	d, raw, err := r.describe(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	id := s.describedFile
+	r.mu.Unlock()
+	if p := s.acting.Load(); p != nil {
+		if p.alive.Err() == nil && p.file == id {
+			return d, nil
+		}
+		s.acting.Store(nil)
+		r.end(s, p)
+	}
+	p, err := r.start(ctx, s, d.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	err = p.call(ctx, func(ctx context.Context) error {
+		again, err := p.client.Describe(ctx, &proto.DescribeRequest{})
+		if err == nil && (!pb.Equal(again, raw) || p.file != id) {
+			err = fail(KindChanged, "it describes itself differently with its rights than without")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, wrap(s.plugin.Name, PhaseDescribe, err)
+	}
+	s.acting.Store(p)
+	return d, nil
+}
+
+// settle makes the acting process be there or not, as it is wanted.
+func (r *Runner) settle(ctx context.Context, s *slot) error {
+	release, err := r.take(ctx, s)
+	if err != nil {
+		return wrap(s.plugin.Name, PhaseStart, err)
+	}
+	defer release()
+	if r.isWanted(s) && r.closing.Err() == nil {
+		_, err = r.raise(ctx, s)
+		r.note(s, PhaseStart, err)
+		return err
+	}
+	if p := s.acting.Load(); p != nil {
+		s.acting.Store(nil)
+		return r.end(s, p)
+	}
+	return nil
+}
+
+func (r *Runner) isWanted(s *slot) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.wanted
+}
+
+// end stops a process that has behaved so far. That it had to be killed is
+// told, and no failure of the call that it answered.
+func (r *Runner) end(s *slot, p *process) error {
+	err := wrap(s.plugin.Name, PhaseEnd, p.stop(r.cfg.Stop))
+	if err != nil {
+		r.cfg.Log.Warn("plugin did not end well", "plugin", s.plugin.Name, "err", err)
+		r.note(s, PhaseEnd, err)
+	}
+	return err
+}
