@@ -24,6 +24,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store/actions"
 	"github.com/tcpmemd/tcpmemd/daemon/store/disk"
+	"github.com/tcpmemd/tcpmemd/daemon/store/history"
 	"github.com/tcpmemd/tcpmemd/daemon/store/incident"
 )
 
@@ -59,6 +60,7 @@ type Store struct {
 	actions   *actions.Log
 	outbox    *disk.Shelf
 	incidents *incident.Dir
+	history   *history.Ring
 	wake      chan struct{}
 	ended     chan struct{}
 
@@ -83,7 +85,7 @@ type Store struct {
 
 // Finding is something that Open found damaged, and repaired or set aside.
 type Finding struct {
-	Code string // log-torn, log-unreadable, file-broken, folder-unreadable
+	Code string // log-torn, log-unreadable, file-broken, folder-unreadable, history-damaged
 	File string
 	What string
 }
@@ -150,6 +152,7 @@ func (s *Store) repair() {
 	}
 	s.tail, s.seq = tail, tail.Seq
 	s.openShelves()
+	s.openHistory()
 	s.openFiles()
 	// The small files first: where there is a log they must have been there.
 	if err := s.actions.Prepare(); err != nil {
@@ -197,5 +200,5 @@ func (s *Store) Close(ctx context.Context) error {
 	if n, m := len(s.records.items), len(s.files.waiting); n+m > 0 {
 		err = fmt.Errorf("close state: %d records and %d files not written: %w", n, m, s.firstError())
 	}
-	return errors.Join(err, s.actions.Close(), s.lock.Close())
+	return errors.Join(err, s.actions.Close(), s.history.Close(), s.lock.Close())
 }
