@@ -178,7 +178,7 @@ func (e *Engine) touch(d *due, in *Input, out *Output) {
 func (e *Engine) attempt(d *due, in *Input, mem *Memory) *attempt {
 	a := &attempt{
 		rule: d.state.rule, step: d.step, info: d.info, key: d.state.key, in: in, cfg: &e.cfg, mem: mem,
-		mode: d.mode, why: d.why, holds: Yes, seen: in.Now,
+		mode: d.mode, why: d.why, holds: Yes, seen: in.Now, fired: d.state.fired,
 	}
 	if d.info.Touches == TouchesOwner {
 		a.owner = d.sub.target

@@ -37,7 +37,8 @@ type attempt struct {
 	mem   *Memory
 	mode  Mode
 	why   string // of the mode
-	seen  record.Stamp
+	seen  record.Stamp // since when the owner is known
+	fired record.Stamp // since when the rule fires for it
 	// then is the decision that was made, where this is the look right before
 	// acting; nil at the decision itself. holds: the condition does now.
 	then  *Decision
@@ -309,8 +310,13 @@ func ownerYoung(a *attempt) string {
 	return fmt.Sprintf("it is %s old, it has %s to settle", max(0, age).Round(time.Second), a.cfg.SettleOwner)
 }
 
+// coolingDown keeps a rule that fires again from acting again at once. The steps
+// of one firing follow one another without it.
 func coolingDown(a *attempt) string {
 	at, ok := a.mem.Acted[pair(a.rule.Name, a.key)]
+	if a.fired.BootID == at.BootID && a.fired.BootSeconds <= at.BootSeconds {
+		return ""
+	}
 	if since := a.in.Now.Since(at); ok && since < a.rule.Cooldown {
 		return fmt.Sprintf("the rule acted on it %s ago, its cooldown is %s", since.Round(time.Second), a.rule.Cooldown)
 	}

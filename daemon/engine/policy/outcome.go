@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
@@ -12,9 +13,12 @@ import (
 // nothing: the next step need not wait.
 const FreesNothing = "frees-nothing"
 
-// Paid notes that an action is about to start: its budgets are spent, whatever
-// comes of it.
+// Paid notes that an action that touches something is about to start: its
+// budgets are spent, whatever comes of it.
 func (e *Engine) Paid(action string, d *Decision, now record.Stamp) {
+	if d.Info.Touches == TouchesNothing {
+		return
+	}
 	e.mem.spend(action, d.Budget, now)
 	for _, key := range d.Keys {
 		note(&e.mem.Acted, d.Rule.Name, key, now)
@@ -70,9 +74,16 @@ func (e *Engine) each(d *Decision, do func(*state)) {
 	}
 }
 
+// Target is who an action is to touch, as of the last look; Owner is nil where
+// that is the host.
+type Target struct {
+	Owner *reading.Owner
+}
+
 // Recheck looks at a decision again, right before it is carried out, by what is
-// known now: it gives the target as it is now, or why not to act.
-func (e *Engine) Recheck(d *Decision, in *Input) (target *due, guard, why string) {
+// known now: it gives the target as it is now, or the guard that refuses and
+// why.
+func (e *Engine) Recheck(d *Decision, in *Input) (target *Target, guard, why string) {
 	sub, ok := e.find(d.Rule, d.Key(), &in.Facts)
 	dd := &due{sub: sub, step: d.Step, info: d.Info, state: &state{rule: d.Rule, key: d.Key()}}
 	holds := No
@@ -92,7 +103,7 @@ func (e *Engine) Recheck(d *Decision, in *Input) (target *due, guard, why string
 	if g, why := refused(a); why != "" {
 		return nil, g.name, why
 	}
-	return dd, "", ""
+	return &Target{a.owner}, "", ""
 }
 
 // find gives the subject of a key.
@@ -133,7 +144,7 @@ func (e *Engine) ByHand(rule, key string, step int, by record.Caller, in *Input)
 		vars = vars.WithOwner(&in.Facts, sub.about, sub.rank)
 	}
 	info := e.action(r.Steps[step-1].Action)
-	d := &due{state: &state{rule: r, key: key, ladder: ladder{step: step - 1}}, sub: sub, vars: vars,
+	d := &due{state: &state{rule: r, key: key, fired: s.fired, ladder: ladder{step: step - 1}}, sub: sub, vars: vars,
 		step: &r.Steps[step-1], info: info, mode: Enforce, why: "asked for by hand"}
 	dec := e.decision(d, in, record.ChoseAct, "", "asked for by hand")
 	dec.Record.By = &by
