@@ -1,5 +1,6 @@
-// Package config turns tcpmemd.toml into a Config. Files are laid over each
-// other key by key; every value remembers the file and line it came from.
+// Package config turns tcpmemd.toml into a Config and policy.d into a Policy.
+// Files are laid over each other key by key; every value remembers the file and
+// line it came from.
 //
 // There are two layers: a document holds what a file says, in TOML's own
 // types, and Config holds parsed values with units, so that nothing downstream
@@ -15,23 +16,48 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	_ "embed"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 )
 
 // Config is a whole, valid configuration.
 type Config struct {
-	Mode Mode
+	Mode policy.Mode
 
 	// Protect are globs of units that no action touches, see units.Protected.
-	// An empty list protects none.
+	// An empty list protects none. OptOut are globs of units that are told of
+	// and never touched.
 	Protect []string
+	OptOut  []string
+
+	Settle Settle
+	// MinCoverage is the share of the memory whose owner must be known for an
+	// action to touch one, 0 to 1.
+	MinCoverage float64
 
 	Sample  Sample
 	Scan    Scan
+	Budget  Budget
 	State   State
 	Control Control
+
+	Plugins map[string]Plugin // by name, nil where none is named
+}
+
+// Settle is how long nothing is touched.
+type Settle struct {
+	Start time.Duration // after the daemon starts, 0 to 1h
+	Owner time.Duration // after an owner is first seen, 0 to 24h
+}
+
+// Budget bounds all touching actions together.
+type Budget struct {
+	Host policy.Budget
 }
 
 // Sample is about the cheap reading of counters.
@@ -49,18 +75,13 @@ type Scan struct {
 // State is about what is kept from one scan to the next.
 type State struct {
 	TableBytes int // bound of the socket table, 1 MiB to 1 GiB
+	MaxBytes   int // of the state directory, 64 MiB to 4 GiB
 }
 
 // Control is about the socket that tcpmemctl asks.
 type Control struct {
 	Socket string // absolute path, at most 107 bytes
 }
-
-// Mode is what the daemon may do.
-type Mode string
-
-// Observe decides, records and tells, and touches nothing.
-const Observe Mode = "observe"
 
 // BuiltIn is the File of an Origin that is no file on this host.
 const BuiltIn = "built-in defaults"
@@ -88,6 +109,23 @@ type Options struct {
 	// Root is the directory under which usr/lib, run and etc are looked for,
 	// "/" where it is empty.
 	Root string
+
+	// The rest is for LoadPolicy alone.
+
+	// PolicyFile is laid over all others, and must exist: a draft to try.
+	PolicyFile string
+	// Actions are those that a step may name, nil for the built-in ones.
+	Actions []policy.ActionInfo
+	// CheckStep gives what is wrong with the settings of a step, in the words
+	// of its action; nil where nobody can tell.
+	CheckStep func(*policy.Rule, *policy.Step) []Problem
+}
+
+// Problem is a setting of a step that its action refuses. Setting is "" where
+// it is not one alone.
+type Problem struct {
+	Setting string
+	Message string
 }
 
 // Origin is where a value was set. Line is 0 where it is not known.
@@ -114,7 +152,7 @@ type Loaded struct {
 // IsDefault says whether no file sets the key to something of its own: a
 // packed copy of the defaults, under /usr/lib, may name it.
 func (l Loaded) IsDefault(key string) bool {
-	s, ok := settingOf(key)
+	s, ok := settingAt(strings.Split(key, "."))
 	return ok && s.same(l.Config, builtIn().Config)
 }
 
@@ -162,16 +200,17 @@ func (l *Loaded) overlay(path string) error {
 
 // apply lays the text of a file over l, or leaves l as it was.
 func (l *Loaded) apply(file string, text []byte) error {
-	doc, err := parseDocument(file, text)
+	doc, err := parseDocument(file, text, settingsSchema)
 	if err != nil {
 		return err
 	}
 	next := Loaded{Config: l.Config, Files: l.Files, Origins: maps.Clone(l.Origins)}
+	next.Config.Plugins = maps.Clone(l.Config.Plugins)
 	var errs []error
 	for _, e := range doc {
-		s, ok := settingOf(e.key)
+		s, ok := settingAt(e.path)
 		if !ok {
-			errs = append(errs, e.fail(file, unknownKey(e.key, e.table)))
+			errs = append(errs, e.fail(file, unknownKey(e)))
 			continue
 		}
 		if err := s.set(&next.Config, e.value); err != nil {
@@ -205,10 +244,17 @@ func (l *Loaded) check(file string) error {
 		return &Error{File: file, Line: at.Line, Err: fmt.Errorf(
 			"scan.pressed = %q is longer than scan.calm = %q (%s)", short(c.Pressed), short(c.Calm), other)}
 	}
-	return nil
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(l.Config.Plugins)) {
+		if err := l.checkPlugin(file, name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// Keys lists the known keys in the order of the shipped files.
+// Keys lists the known keys in the order of the shipped files, without those of
+// PluginKeys.
 func Keys() []string {
 	keys := make([]string, 0, len(settings))
 	for _, s := range settings {

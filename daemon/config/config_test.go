@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/units"
 )
 
@@ -44,11 +45,13 @@ func load(t *testing.T, o Options) Loaded {
 func TestDefaults(t *testing.T) {
 	l := load(t, Options{Root: t.TempDir()})
 	want := Config{
-		Mode:    Observe,
-		Protect: units.DefaultProtected(),
+		Mode:    policy.Observe,
+		Protect: units.DefaultProtected(), OptOut: []string{},
+		Settle: Settle{Start: 2 * time.Minute, Owner: 5 * time.Minute}, MinCoverage: 0.8,
 		Sample:  Sample{Interval: time.Second},
 		Scan:    Scan{Calm: 30 * time.Second, Pressed: 5 * time.Second, CPU: 0.05},
-		State:   State{TableBytes: 64 << 20},
+		Budget:  Budget{Host: policy.DefaultHostBudget},
+		State:   State{TableBytes: 64 << 20, MaxBytes: 128 << 20},
 		Control: Control{Socket: "/run/tcpmemd/tcpmemd.sock"},
 	}
 	if diff := cmp.Diff(want, l.Config); diff != "" {
@@ -88,7 +91,9 @@ func TestLayers(t *testing.T) {
 	builtIn := builtIn().Origins
 	wantOrigins := map[string]Origin{
 		"mode": builtIn["mode"], "sample.interval": builtIn["sample.interval"],
-		"state.table_size": builtIn["state.table_size"], "control.socket": builtIn["control.socket"],
+		"opt_out": builtIn["opt_out"], "settle.start": builtIn["settle.start"], "settle.owner": builtIn["settle.owner"],
+		"min_coverage": builtIn["min_coverage"], "budget.host": builtIn["budget.host"],
+		"state.table_size": builtIn["state.table_size"], "state.max_size": builtIn["state.max_size"], "control.socket": builtIn["control.socket"],
 		"scan.calm": {usr, 1}, "scan.pressed": {run, 2}, "scan.cpu": {etc, 3}, "protect": {etc, 4},
 	}
 	if diff := cmp.Diff(wantOrigins, l.Origins); diff != "" {

@@ -24,6 +24,7 @@ const maxDepth = 4
 // entry is a key of a file with its value in TOML's own types: string, int64,
 // float64, bool, time.Time, []any, map[string]any, []map[string]any.
 type entry struct {
+	path   toml.Key
 	key    string // joined by dots, parts with other signs in quotes
 	value  any
 	table  bool // a table with nothing in it, or too deep to look
@@ -59,36 +60,44 @@ func cause(err error) error {
 	return err
 }
 
+// schema says which keys have values, tables too, and which are mere tables.
+type schema struct {
+	isValue, isTable func(path toml.Key) bool
+}
+
 // parseDocument gives the keys of a file in their order, and an *Error with
-// line and column where it is not TOML.
-func parseDocument(file string, text []byte) ([]entry, error) {
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // positions are counted without
+// line and column where it is not TOML. Positions are counted without a byte
+// order mark, see trimmed.
+func parseDocument(file string, text []byte, s schema) ([]entry, error) {
+	text = trimmed(text)
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(string(text), &top)
 	if err != nil {
 		return nil, syntaxError(file, text, err)
 	}
-	doc := entries(&md, top, nil)
+	doc := s.entries(&md, top, nil)
 	slices.SortStableFunc(doc, func(a, b entry) int {
 		return cmp.Compare(a.offset, b.offset)
 	})
 	return doc, nil
 }
 
+func trimmed(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
+
 // entries walks a table and those inside it.
-func entries(md *toml.MetaData, table map[string]toml.Primitive, above toml.Key) []entry {
+func (s schema) entries(md *toml.MetaData, table map[string]toml.Primitive, above toml.Key) []entry {
 	var found []entry
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		path := append(slices.Clip(above), name)
 		l := locate(md, table[name])
-		e := entry{key: path.String(), value: l.value, line: l.at.Line, offset: l.at.Start}
-		if inner, ok := l.value.(map[string]any); ok && !isSetting(e.key) {
-			if len(inner) == 0 && isTable(e.key) {
+		e := entry{path: path, key: path.String(), value: l.value, line: l.at.Line, offset: l.at.Start}
+		if inner, ok := l.value.(map[string]any); ok && !s.isValue(path) {
+			if len(inner) == 0 && s.isTable(path) {
 				continue
 			}
 			var below map[string]toml.Primitive
 			if len(inner) > 0 && len(path) < maxDepth && md.PrimitiveDecode(table[name], &below) == nil {
-				found = append(found, entries(md, below, path)...)
+				found = append(found, s.entries(md, below, path)...)
 				continue
 			}
 			e.table = true

@@ -9,6 +9,8 @@ import (
 	"unicode"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 )
 
 // Error is one mistake in one file.
@@ -72,59 +74,30 @@ func syntaxError(file string, text []byte, err error) *Error {
 }
 
 // unknownKey says so, with the known key that is nearest where one is near.
-func unknownKey(key string, table bool) error {
-	if isTable(key) {
-		return fmt.Errorf("%s is a table: set its keys, e.g. %s", key, firstOf(key))
+func unknownKey(e entry) error {
+	switch {
+	case isPlugin(e.path):
+		return fmt.Errorf("%s is a table: set its keys, e.g. %s.path", e.key, e.key)
+	case isTable(e.key):
+		return fmt.Errorf("%s is a table: set its keys, e.g. %s", e.key, firstOf(e.key))
 	}
 	what, known := "key", Keys()
-	if table {
+	if len(e.path) == 3 && e.path[0] == "plugin" {
+		for _, key := range PluginKeys() {
+			known = append(known, strings.Replace(key, "NAME", e.path[1], 1))
+		}
+	}
+	if e.table {
 		what, known = "table", tables()
 	}
-	if near := nearest(key, known); near != "" {
-		return fmt.Errorf("unknown %s %s; did you mean %s?", what, quote(key), near)
-	}
-	return fmt.Errorf("unknown %s %s", what, quote(key))
+	return unknown(what, e.key, known)
 }
 
-// nearest gives the known key that key was probably meant to be, "" where none
-// is near: the one of that name in another table, or the one with the fewest
-// letters to change, a third of them at most.
-func nearest(key string, known []string) string {
-	if len(key) > 64 {
-		return ""
+func unknown(what, name string, known []string) error {
+	if near := policy.Nearest(name, known); near != "" {
+		return fmt.Errorf("unknown %s %s; did you mean %s?", what, quote(name), near)
 	}
-	last := key[strings.LastIndexByte(key, '.')+1:]
-	best, least := "", max(2, len(key)/3)+1
-	for _, k := range known {
-		if k[strings.LastIndexByte(k, '.')+1:] == last {
-			return k
-		}
-		if d := distance(strings.ToLower(key), k); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Errorf("unknown %s %s", what, quote(name))
 }
 
 // maxShown bounds what a message repeats of a file.

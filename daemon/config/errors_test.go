@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 )
 
 func TestErrors(t *testing.T) {
 	tests := []struct{ name, text, want string }{
-		{"enforce", `mode = "enforce"`, `f:1: mode = "enforce": this version can only observe, it has no actions; write "observe"`},
-		{"mode", `mode = "watch"`, `f:1: mode = "watch": must be "observe"`},
+		{"mode", `mode = "watch"`, `f:1: mode = "watch": must be "observe" or "enforce"`},
 		{"bare duration", "\nsample.interval = 5", `f:2: sample.interval = 5: a duration needs a unit, e.g. "5s"`},
 		{"bare float duration", "[scan]\ncalm = 5.0", `f:2: scan.calm = 5.0: a duration needs a unit, e.g. "5s"`},
 		{"bare duration in quotes", `sample.interval = "5"`, `f:1: sample.interval = "5": a duration needs a unit, e.g. "5s"`},
@@ -43,14 +44,31 @@ func TestErrors(t *testing.T) {
 		{"key with a dot", `"scan.cpu" = "5%"`, `f:1: unknown key "\"scan.cpu\""; did you mean scan.cpu?`},
 		{"far from all", `webhook = "x"`, `f:1: unknown key "webhook"`},
 		{"hostile key", `"a\u001b[2J" = 1`, `f:1: unknown key "\"a\\u001b[2J\""`},
-		{"hostile value", `mode = "\u001b[2J"`, `f:1: mode = "\x1b[2J": must be "observe"`},
+		{"hostile value", `mode = "\u001b[2J"`, `f:1: mode = "\x1b[2J": must be "observe" or "enforce"`},
 		{"value for a table", `sample = "1s"`, `f:1: sample is a table: set its keys, e.g. sample.interval`},
+		{"bare budget", `budget.host = 6`, `f:1: budget.host = 6: a budget is written as "2 per 1h"`},
+		{"coverage of what", `min_coverage = 80`, `f:1: min_coverage = 80: a share is written as "5%" or 0.05`},
+		{"too much coverage", `min_coverage = "101%"`, `f:1: min_coverage = "101%": must be from "0%" to "100%", or 0 to 1.0`},
+		{"too little state", `state.max_size = "1MiB"`, `f:1: state.max_size = "1MiB": must be from "64MiB" to "4GiB"`},
+		{"bare settle", `settle.start = 0`, `f:1: settle.start = 0: a duration needs a unit, e.g. "5s"`},
+		{"plugin without path", "[plugin.x]\ntimeout = '5s'", `f:2: plugin.x has no path, and is none of the built-in actions`},
+		{"relative plugin", "[plugin.x]\npath = 'bin/x'", `f:2: plugin.x.path = "bin/x": must be the absolute path of a program, e.g. "/usr/libexec/my-action"`},
+		{"plugin with dots", "[plugin.x]\npath = '/a/../x'", `f:2: plugin.x.path = "/a/../x": must be the absolute path of a program, e.g. "/usr/libexec/my-action"`},
+		{"plugin's name", "[plugin.X]\npath = '/x'", `f:2: plugin.X.path = "/x": a plugin's name has letters a-z, digits and dashes, 48 at most`},
+		{"plugin's quoted name", "[plugin.'../x']\npath = '/x'", `f:2: plugin."../x".path = "/x": a plugin's name has letters a-z, digits and dashes, 48 at most`},
+		{"plugin's checksum", "[plugin.x]\npath = '/x'\nsha256 = 'abc'", `f:3: plugin.x.sha256 = "abc": must be 64 hexadecimal digits, as of sha256sum`},
+		{"plugin's timeout", "[plugin.x]\npath = '/x'\ntimeout = 5", `f:3: plugin.x.timeout = 5: a duration needs a unit, e.g. "5s"`},
+		{"plugin's credential", "[plugin.x]\npath = '/x'\ncredential = 'a/b'", `f:3: plugin.x.credential = "a/b": must be the name of a systemd credential: letters, digits, dots, dashes and underscores`},
+		{"plugin's settings", "[plugin.x]\npath = '/x'\nsettings = {a = {b = 1}}", `f:3: plugin.x.settings = {...}: a: must be a string, a number, a boolean or a list of those`},
+		{"plugin's misspelt key", "[plugin.x]\npath = '/x'\nsha265 = 'x'", `f:3: unknown key "plugin.x.sha265"; did you mean plugin.x.sha256?`},
+		{"built-in action", "[plugin.notify]\npath = '/x'", `f:2: plugin.notify.path: notify is built in; give the plugin another name`},
+		{"value for a plugin", "[plugin]\nx = 1", `f:2: plugin.x is a table: set its keys, e.g. plugin.x.path`},
 		{"array of tables", "[[scan]]\ncalm = '5s'", `f:1: scan is a table: set its keys, e.g. scan.calm`},
-		{"table for a value", "[mode]\nx = 1", `f:1: mode = {...}: must be "observe"`},
+		{"table for a value", "[mode]\nx = 1", `f:1: mode = {...}: must be "observe" or "enforce"`},
 		{"order", "scan.calm = '5s'\nscan.pressed = '10s'", `f:2: scan.pressed = "10s" is longer than scan.calm = "5s" (f:1)`},
 		{
-			"all at once", "mode = 'enforce'\nx = 1\n[scan]\ncalm = 30\ncpu = 5\n",
-			`f:1: mode = "enforce": this version can only observe, it has no actions; write "observe"` + "\n" +
+			"all at once", "mode = 'act'\nx = 1\n[scan]\ncalm = 30\ncpu = 5\n",
+			`f:1: mode = "act": must be "observe" or "enforce"` + "\n" +
 				`f:2: unknown key "x"` + "\n" +
 				`f:4: scan.calm = 30: a duration needs a unit, e.g. "5s"` + "\n" +
 				`f:5: scan.cpu = 5: a share of one CPU is written as "5%" or 0.05`,
@@ -102,6 +120,19 @@ func TestGoodValues(t *testing.T) {
 		{`state.table_size = "1GiB"`, 1 << 30, func(c Config) any { return c.State.TableBytes }},
 		{`control.socket = "/run//x.sock"`, "/run/x.sock", func(c Config) any { return c.Control.Socket }},
 		{`scan.calm = "1m30s"`, "1m30s", func(c Config) any { return c.Scan.Calm.String() }},
+		{`mode = "enforce"`, policy.Enforce, func(c Config) any { return c.Mode }},
+		{`settle.start = "0s"`, time.Duration(0), func(c Config) any { return c.Settle.Start }},
+		{`min_coverage = 0.75`, 0.75, func(c Config) any { return c.MinCoverage }},
+		{`budget.host = "2 per 30m"`, policy.Budget{Count: 2, Per: 30 * time.Minute}, func(c Config) any { return c.Budget.Host }},
+		{`opt_out = ["db-*"]`, []string{"db-*"}, func(c Config) any { return c.OptOut }},
+		{
+			"[plugin.x]\npath = '/x'\nsha256 = '" + strings.Repeat("A0", 32) + "'\ntimeout = '1m'\nsettings = {b = 1, a = ['x']}\ncredential = 'tok.en'\n[plugin.notify]\nsettings = {}",
+			map[string]Plugin{
+				"x":      {Path: "/x", SHA256: strings.Repeat("a0", 32), Timeout: time.Minute, Settings: []byte(`{"a":["x"],"b":1}`), Credential: "tok.en"},
+				"notify": {Settings: []byte(`{}`)},
+			},
+			func(c Config) any { return c.Plugins },
+		},
 		{`scan = {}`, "30s", func(c Config) any { return c.Scan.Calm.String() }},
 		{"\ufeff# a byte order mark\r\nscan.calm = '5s'\r\n", "5s", func(c Config) any { return c.Scan.Calm.String() }},
 	}
@@ -156,17 +187,6 @@ func TestHugeFiles(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, tt := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"clam", "calm", 2}, {"same", "same", 0}} {
-		if got := distance(tt.a, tt.b); got != tt.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
-		}
-	}
-}
-
 func FuzzApply(f *testing.F) {
 	for _, text := range []string{
 		string(defaults), "mode = 'enforce'", "[scan]\ncalm = 5\n[[scan]]", "a = {b = {c = 1}}", "scan = {cpu = inf}",
@@ -193,15 +213,15 @@ func FuzzApply(f *testing.F) {
 		}
 		// What was accepted lies in every range, so that setting it anew works.
 		c := l.Config
-		if _, err := parseShare(c.Scan.CPU); err != nil {
+		if _, err := shareOf("", leastShare)(c.Scan.CPU); err != nil {
 			t.Errorf("scan.cpu = %v: %v", c.Scan.CPU, err)
 		}
-		if c.Mode != Observe || c.Scan.Pressed > c.Scan.Calm || c.Scan.Pressed <= 0 || c.Sample.Interval <= 0 ||
+		if c.Mode != policy.Observe && c.Mode != policy.Enforce || c.Scan.Pressed > c.Scan.Calm || c.Scan.Pressed <= 0 || c.Sample.Interval <= 0 ||
 			c.State.TableBytes < 1<<20 || c.State.TableBytes > 1<<30 || len(c.Control.Socket) > maxSocketPath || c.Protect == nil {
 			t.Errorf("accepted %+v", c)
 		}
 		for key, o := range l.Origins {
-			if !isSetting(key) || o.Line == 0 {
+			if _, ok := settingAt(strings.Split(key, ".")); !ok || o.Line == 0 {
 				t.Errorf("origin of %s = %v", key, o)
 			}
 		}

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/BurntSushi/toml"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/units"
 )
 
@@ -27,13 +30,19 @@ func (s setting) same(a, b Config) bool { return reflect.DeepEqual(s.get(a), s.g
 
 // settings are in the order of the shipped files, which name the same ranges.
 var settings = []setting{
-	at("mode", func(c *Config) *Mode { return &c.Mode }, parseMode),
+	at("mode", func(c *Config) *policy.Mode { return &c.Mode }, parseMode),
 	at("protect", func(c *Config) *[]string { return &c.Protect }, parseGlobs),
+	at("opt_out", func(c *Config) *[]string { return &c.OptOut }, parseGlobs),
+	at("settle.start", func(c *Config) *time.Duration { return &c.Settle.Start }, between(0, time.Hour)),
+	at("settle.owner", func(c *Config) *time.Duration { return &c.Settle.Owner }, between(0, 24*time.Hour)),
+	at("min_coverage", func(c *Config) *float64 { return &c.MinCoverage }, shareOf("", 0)),
 	at("sample.interval", func(c *Config) *time.Duration { return &c.Sample.Interval }, between(time.Second, 5*time.Second)),
 	at("scan.calm", func(c *Config) *time.Duration { return &c.Scan.Calm }, between(5*time.Second, 10*time.Minute)),
 	at("scan.pressed", func(c *Config) *time.Duration { return &c.Scan.Pressed }, between(time.Second, time.Minute)),
-	at("scan.cpu", func(c *Config) *float64 { return &c.Scan.CPU }, parseShare),
-	at("state.table_size", func(c *Config) *int { return &c.State.TableBytes }, parseSize),
+	at("scan.cpu", func(c *Config) *float64 { return &c.Scan.CPU }, shareOf(" of one CPU", leastShare)),
+	at("budget.host", func(c *Config) *policy.Budget { return &c.Budget.Host }, parseBudget),
+	at("state.table_size", func(c *Config) *int { return &c.State.TableBytes }, sizeBetween(1<<20, 1<<30)),
+	at("state.max_size", func(c *Config) *int { return &c.State.MaxBytes }, sizeBetween(64<<20, 4<<30)),
 	at("control.socket", func(c *Config) *string { return &c.Control.Socket }, parseSocket),
 }
 
@@ -60,14 +69,22 @@ func settingOf(key string) (setting, bool) {
 	return settings[i], true
 }
 
-func isSetting(key string) bool {
-	_, ok := settingOf(key)
-	return ok
+// settingAt finds a known key, one of a plugin too.
+func settingAt(path toml.Key) (setting, bool) {
+	if s, ok := settingOf(path.String()); ok {
+		return s, true
+	}
+	return pluginSetting(path)
+}
+
+var settingsSchema = schema{
+	isValue: func(path toml.Key) bool { _, ok := settingAt(path); return ok },
+	isTable: func(path toml.Key) bool { return isTable(path.String()) || isPlugin(path) },
 }
 
 // tables lists the tables that hold a known key.
 func tables() []string {
-	var names []string
+	names := []string{"plugin"}
 	for _, s := range settings {
 		if table, _, ok := strings.Cut(s.key, "."); ok && !slices.Contains(names, table) {
 			names = append(names, table)
@@ -80,19 +97,21 @@ func isTable(key string) bool { return slices.Contains(tables(), key) }
 
 // firstOf gives the first known key of a table.
 func firstOf(table string) string {
+	if table == "plugin" {
+		return PluginKeys()[0]
+	}
 	i := slices.IndexFunc(settings, func(s setting) bool { return strings.HasPrefix(s.key, table+".") })
 	return settings[i].key
 }
 
-func parseMode(v any) (Mode, error) {
+func parseMode(v any) (policy.Mode, error) {
 	switch v {
-	case string(Observe):
-		return Observe, nil
-	case "enforce":
-		return "", errors.New(`this version can only observe, it has no actions; write "observe"`)
-	default:
-		return "", errors.New(`must be "observe"`)
+	case string(policy.Observe):
+		return policy.Observe, nil
+	case string(policy.Enforce):
+		return policy.Enforce, nil
 	}
+	return "", errors.New(`must be "observe" or "enforce"`)
 }
 
 // parseGlobs tells all globs that are wrong, not only the first.
@@ -156,53 +175,74 @@ func short(d time.Duration) string {
 // leastShare leaves enough CPU to read a host's processes within minutes.
 const leastShare = 0.01
 
-// parseShare gives a share of one CPU. An integer is refused, since 1 could be
-// one percent or all of it.
-func parseShare(v any) (float64, error) {
-	var share float64
-	switch v := v.(type) {
-	case float64:
-		share = v
-	case string:
-		digits, ok := strings.CutSuffix(v, "%")
-		percent, err := strconv.ParseFloat(digits, 64)
-		if !ok || err != nil || strings.Trim(digits, "0123456789.") != "" {
-			return 0, errors.New(`not a share of one CPU, e.g. "5%" or 0.05`)
+// shareOf parses a share from least to 1, written as "5%" or 0.05. An integer is
+// refused, since 1 could be one percent or all of it.
+func shareOf(what string, least float64) func(any) (float64, error) {
+	return func(v any) (float64, error) {
+		var share float64
+		switch v := v.(type) {
+		case float64:
+			share = v
+		case string:
+			digits, ok := strings.CutSuffix(v, "%")
+			percent, err := strconv.ParseFloat(digits, 64)
+			if !ok || err != nil || strings.Trim(digits, "0123456789.") != "" {
+				return 0, fmt.Errorf(`not a share%s, e.g. "5%%" or 0.05`, what)
+			}
+			share = percent / 100
+		default:
+			return 0, fmt.Errorf(`a share%s is written as "5%%" or 0.05`, what)
 		}
-		share = percent / 100
-	default:
-		return 0, errors.New(`a share of one CPU is written as "5%" or 0.05`)
+		// The negation also refuses NaN.
+		if !(share >= least && share <= 1) {
+			return 0, fmt.Errorf(`must be from "%g%%" to "100%%"%s, or %.3g to 1.0`, least*100, what, least)
+		}
+		return share, nil
 	}
-	// The negation also refuses NaN.
-	if !(share >= leastShare && share <= 1) {
-		return 0, errors.New(`must be from "1%" to "100%" of one CPU, or 0.01 to 1.0`)
+}
+
+func parseBudget(v any) (policy.Budget, error) {
+	text, ok := v.(string)
+	if !ok {
+		return policy.Budget{}, errors.New(`a budget is written as "2 per 1h"`)
 	}
-	return share, nil
+	return policy.ParseBudget(text)
 }
 
 var sizeUnits = map[string]int64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-// parseSize gives bytes.
-func parseSize(v any) (int, error) {
-	const least, most = 1 << 20, 1 << 30
-	text, ok := v.(string)
-	unit := strings.TrimLeft(text, "0123456789")
-	if !ok || text != "" && unit == "" {
-		return 0, errors.New(`a size needs a unit, e.g. "64MiB"`)
+// sizeBetween parses bytes.
+func sizeBetween(least, most int64) func(any) (int, error) {
+	return func(v any) (int, error) {
+		text, ok := v.(string)
+		unit := strings.TrimLeft(text, "0123456789")
+		if !ok || text != "" && unit == "" {
+			return 0, errors.New(`a size needs a unit, e.g. "64MiB"`)
+		}
+		factor, ok := sizeUnits[unit]
+		n, err := strconv.ParseInt(strings.TrimSuffix(text, unit), 10, 64)
+		if errors.Is(err, strconv.ErrRange) {
+			n, err = math.MaxInt64, nil
+		}
+		if !ok || err != nil {
+			return 0, errors.New(`not a size in B, KiB, MiB or GiB, e.g. "64MiB"`)
+		}
+		// Dividing cannot overflow as n*factor could.
+		if n > most/factor || n*factor < least {
+			return 0, fmt.Errorf("must be from %q to %q", size(least), size(most))
+		}
+		return int(n * factor), nil
 	}
-	factor, ok := sizeUnits[unit]
-	n, err := strconv.ParseInt(strings.TrimSuffix(text, unit), 10, 64)
-	if errors.Is(err, strconv.ErrRange) {
-		n, err = math.MaxInt64, nil
+}
+
+// size writes bytes in the largest unit that needs no fraction.
+func size(n int64) string {
+	for _, unit := range []string{"GiB", "MiB", "KiB"} {
+		if n%sizeUnits[unit] == 0 && n > 0 {
+			return strconv.FormatInt(n/sizeUnits[unit], 10) + unit
+		}
 	}
-	if !ok || err != nil {
-		return 0, errors.New(`not a size in B, KiB, MiB or GiB, e.g. "64MiB"`)
-	}
-	// Dividing cannot overflow as n*factor could.
-	if n > most/factor || n*factor < least {
-		return 0, errors.New(`must be from "1MiB" to "1GiB"`)
-	}
-	return int(n * factor), nil
+	return strconv.FormatInt(n, 10) + "B"
 }
 
 // maxSocketPath is the room in struct sockaddr_un (unix(7)) with its
