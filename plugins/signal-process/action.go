@@ -9,6 +9,7 @@
 package signalprocess
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -37,9 +38,9 @@ type Action struct {
 }
 
 // New makes the action of a version. proc is where the proc file system is
-// mounted: that of this process's own PID namespace.
+// mounted, /proc if it is "": that of this process's own PID namespace.
 func New(version, proc string) *Action {
-	return &Action{version: version, proc: procfs.New(proc)}
+	return &Action{version: version, proc: procfs.New(cmp.Or(proc, "/proc"))}
 }
 
 // Describe implements remediate.Action.
