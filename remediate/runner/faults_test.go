@@ -109,10 +109,10 @@ func TestFaults(t *testing.T) {
 
 		// Around a call.
 		{name: "hangs at end", logs: "did not end within"},
-		{name: "grandchild keeps stderr"},
-		{name: "grandchild keeps stderr, plugin dies", phase: PhaseRun, kind: KindDied},
-		{name: "forks away"},
-		{name: "forks away, plugin dies", phase: PhaseRun, kind: KindDied},
+		{name: "grandchild keeps stderr", logs: "left processes behind"},
+		{name: "grandchild keeps stderr, plugin dies", phase: PhaseRun, kind: KindDied, logs: "left processes behind"},
+		{name: "forks away", logs: "left processes behind"},
+		{name: "forks away, plugin dies", phase: PhaseRun, kind: KindDied, logs: "left processes behind"},
 		{name: "forks away, children die"},
 		{name: "stderr flood", logs: "lines_left_out="},
 		{name: "stdout flood", logs: "yyyy"},

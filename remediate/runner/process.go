@@ -131,7 +131,10 @@ func (p *process) watch(io *pipes) {
 	_ = p.cmd.Wait() // its state is kept
 	close(p.exited)
 	p.lose(fail(KindDied, "plugin died"))
-	p.left = p.family.bury(p.pid(), killTime)
+	met, left := p.family.bury(p.pid(), killTime)
+	if p.left = left; met > 0 {
+		p.words.log.Warn("plugin left processes behind", "ended", met-left, "left", left)
+	}
 
 	p.stdin.Close()
 	if p.left > 0 {
@@ -318,9 +321,7 @@ func folderSize(dir string) (size int64, files int) {
 			return fs.SkipAll
 		}
 		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			if st, ok := info.Sys().(*unix.Stat_t); ok {
-				size += st.Blocks * 512
-			}
+			size += info.Size() // blocks would be counted late, holes are nobody's need
 		}
 		return nil
 	})

@@ -50,37 +50,41 @@ func (f *family) start(begin func() (pid int, err error)) error {
 }
 
 // bury forgets a leader, which has been waited for, and ends what it leaves
-// behind. It says how many are still there when the time is over: one that is
-// stuck in the kernel cannot be killed.
-func (f *family) bury(leader int, within time.Duration) (left int) {
+// behind. It says how many processes it has met, and how many are still there
+// when the time is over: one that is stuck in the kernel cannot be killed.
+func (f *family) bury(leader int, within time.Duration) (met, left int) {
 	f.mu.Lock()
 	delete(f.leaders, leader)
 	f.mu.Unlock()
 	deadline := time.Now().Add(within)
+	all := make(map[int]bool)
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		left = f.sweep(leader)
-		if left == 0 || time.Now().After(deadline) {
-			return left
+		now := f.sweep(leader)
+		for _, pid := range now {
+			all[pid] = true
+		}
+		if len(now) == 0 || time.Now().After(deadline) {
+			return len(all), len(now)
 		}
 		time.Sleep(pause)
 	}
 }
 
-// sweep kills and reaps strays once, and says how many it has met. Those in
-// the session of a plugin that lives are that plugin's.
-func (f *family) sweep(leader int) (met int) {
+// sweep kills and reaps strays once, and says which it has met. Those in the
+// session of a plugin that lives are that plugin's.
+func (f *family) sweep(leader int) (met []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own, err := unix.Getsid(0)
 	if err != nil {
-		return 0
+		return nil
 	}
 	for _, pid := range f.children() {
 		st, ok := f.stat(pid)
 		if !ok || st.session == own || f.leaders[pid] || st.session != leader && f.leaders[st.session] {
 			continue
 		}
-		met++
+		met = append(met, pid)
 		unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
