@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,10 +17,13 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/trend"
 	"github.com/tcpmemd/tcpmemd/daemon/kmsg"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/scan"
+	"github.com/tcpmemd/tcpmemd/daemon/store"
 )
 
 // Config is what a daemon needs to run.
@@ -41,6 +45,32 @@ type Config struct {
 	// reading, and each change of level. They must not block.
 	FirstReading func(*reading.Reading)
 	Level        func(from reading.Level, s Snapshot)
+
+	// Policy is what is decided by, Memory what earlier runs had spent of its
+	// budgets. Unfinished are intents of theirs without a result, Leases and
+	// Outbox what they left.
+	Policy     Policy
+	Memory     policy.Memory
+	Unfinished []record.Record
+	Leases     store.Leases
+	Outbox     []store.Outbox
+	Store      recorder
+	Runner     runner
+	// Clock gives the time on the clocks that survive a restart.
+	Clock func() record.Stamp
+	// Paused looks at the pause file; Stop says why not even a person may act.
+	// Both are asked right before acting, too, and must not block.
+	Paused func() PauseState
+	Stop   func() string
+	// Say tells the journal or the terminal what was decided and done; Text
+	// writes what an alert says, end being set where it is over. Neither may
+	// block.
+	Say  func(*record.Record)
+	Text func(d *policy.Decision, end *record.State, incident string) Telling
+
+	Hostname string
+	// OrphansVanish: the start-up probe destroyed an orphan, and it was gone.
+	OrphansVanish bool
 }
 
 // Notifier tells the service manager how the daemon is.
@@ -70,17 +100,26 @@ type Daemon struct {
 	trend   *trend.Tracker
 
 	// Owned by the loop.
-	now      Snapshot
-	nextScan time.Time
-	waiting  []chan<- *reading.Reading // for a scan that begins after they asked
-	scanning []chan<- *reading.Reading // for the scan that runs
-	busy     bool
-	began    time.Time // when the scan that runs began
-	ready    bool
-	turns    int
+	now       Snapshot
+	nextScan  time.Time
+	waiting   []chan<- *reading.Reading // for a scan that begins after they asked
+	scanning  []chan<- *reading.Reading // for the scan that runs
+	busy      bool
+	began     time.Time // when the scan that runs began
+	thorough  bool      // the next one reads every process
+	scanBegan record.Stamp
+	ready     bool
+	turns     int
 
 	snapshot atomic.Pointer[Snapshot]
 	asked    chan chan<- *reading.Reading
+
+	judge *judge
+	inbox chan func()   // what ran apart comes back here
+	ended chan struct{} // closed when nobody takes from inbox any more
+	apart sync.WaitGroup
+	life  context.Context
+	die   context.CancelFunc
 }
 
 // New opens everything that the daemon reads and its socket. It fails outside
@@ -115,12 +154,32 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 }
 
 func newDaemon(cfg Config) *Daemon {
-	return &Daemon{
+	cfg = cfg.withDefaults()
+	d := &Daemon{
 		cfg: cfg, started: time.Now(), log: cfg.Log,
 		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
 		asked: make(chan chan<- *reading.Reading),
+		inbox: make(chan func()), ended: make(chan struct{}),
+	}
+	d.life, d.die = context.WithCancel(context.Background())
+	d.judge = newJudge(&d.cfg, &d.now, cfg.Clock())
+	d.judge.post, d.judge.apart, d.judge.life = d.post, d.runApart, d.life
+	d.judge.wantScan = func() { d.nextScan, d.thorough = time.Time{}, true }
+	d.judge.sockets = d.ownersSockets
+	return d
+}
+
+// post brings f into the loop. It waits for the loop, and must not be called by
+// it.
+func (d *Daemon) post(f func()) {
+	select {
+	case d.inbox <- f:
+	case <-d.ended:
 	}
 }
+
+// runApart runs f outside of the loop; Run waits for its end.
+func (d *Daemon) runApart(f func()) { d.apart.Go(f) }
 
 // Run watches until ctx ends, which is no error.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -137,6 +196,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.loop(ctx, served) })
 	err := group.Wait()
+	d.die()
+	d.apart.Wait() // each call ends soon after its context
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), stuckAtEnd)
+	defer cancel()
+	err = errors.Join(err, d.cfg.Runner.Close(closing), d.cfg.Store.Close(closing))
 	// The reader may hang in the kernel for good: that must not keep the others.
 	select {
 	case <-d.reader.ended:
@@ -151,12 +215,15 @@ const stuckAtEnd = 5 * time.Second
 
 // loop is the daemon's one owner of state.
 func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
+	defer close(d.ended)
+	defer d.wind()
 	defer func() { d.told("stopping", d.cfg.Notify.Stopping()) }()
 	tick := time.NewTicker(d.cfg.Sample)
 	defer tick.Stop()
 	if err := d.turn(time.Now()); err != nil {
 		return err // nothing can be read: say so at start, not later
 	}
+	d.judge.start()
 	d.scanIfDue(time.Now())
 	for {
 		select {
@@ -172,6 +239,8 @@ func (d *Daemon) loop(ctx context.Context, served <-chan struct{}) error {
 			d.nextScan = time.Time{}
 		case reply := <-d.asked:
 			d.waiting = append(d.waiting, reply)
+		case f := <-d.inbox:
+			f()
 		case r := <-d.reader.results:
 			first := !d.ready
 			d.take(r)
@@ -224,12 +293,16 @@ func (d *Daemon) turn(now time.Time) error {
 	} else {
 		d.now.Level = level.Next(d.now.Level, sampleOrNil(&d.now.Sample), now)
 	}
+	if err == nil && d.judge.running {
+		d.judge.sampled()
+	}
 	d.publish()
 	if to := d.now.Level.Level; to != from {
 		if to > from {
 			d.nextScan = time.Time{}
 		}
 		d.cfg.Level(from, d.now)
+		d.judge.level(from)
 		d.told("status", d.cfg.Notify.Status(d.status()))
 	}
 	if d.busy && now.Sub(d.began) > stuckScan {
@@ -272,11 +345,12 @@ func (d *Daemon) scanIfDue(now time.Time) {
 		interval = d.cfg.Pressed
 	}
 	o := scan.Options{
-		Thorough: len(d.waiting) > 0 || d.now.Level.Level > reading.Calm || d.now.Reading == nil,
+		Thorough: len(d.waiting) > 0 || d.thorough || d.now.Level.Level > reading.Calm || d.now.Reading == nil,
 		Budget:   max(time.Duration(d.cfg.CPU*float64(interval)), minBudget),
 	}
 	d.reader.scan(o)
-	d.busy, d.began = true, now
+	d.busy, d.began, d.thorough = true, now, false
+	d.scanBegan = d.cfg.Clock()
 	d.scanning, d.waiting = d.waiting, nil
 	d.nextScan = now.Add(interval)
 }
@@ -298,6 +372,7 @@ func (d *Daemon) take(r result) {
 	r.reading.Level = d.now.Level.Level
 	d.trend.Observe(r.reading)
 	d.now.Reading, d.now.Trend = r.reading, r.reading.Trend
+	d.judge.read(r.reading, d.scanBegan)
 	d.publish()
 	for _, reply := range d.scanning {
 		reply <- r.reading // buffered by who asked
@@ -325,5 +400,5 @@ func (d *Daemon) status() string {
 		o := r.Owners[0]
 		text += fmt.Sprintf(", most held by %s (%.0f %%)", o.Name, 100*float64(o.Sum.Bytes)/float64(max(1, r.Ledger.Seen)))
 	}
-	return text + ", observing"
+	return text + ", " + d.judge.doing()
 }

@@ -1,0 +1,447 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/store"
+	"github.com/tcpmemd/tcpmemd/remediate"
+)
+
+// Times of an action.
+const (
+	intentWait  = 2 * time.Second  // for the intent to be durable: later, there is no action
+	listWait    = 5 * time.Second  // for the list of the target's sockets
+	freshWait   = 10 * time.Second // for a full reading, where the last one is too old
+	runWait     = 2 * time.Minute  // for the action, unless its settings say otherwise
+	tellWait    = 20 * time.Second // for one that tells
+	effectAfter = 5 * time.Second  // from the result to the reading that measures the effect
+	effectWait  = time.Minute      // for that reading
+)
+
+// stage is how far an action has come.
+type stage uint8
+
+const (
+	intending stage = iota // its intent is being made durable
+	listing                // its target's sockets are being listed
+	checking               // it waits for a full reading to be checked by
+	planning               // a lease: it runs dry, for what would take it back
+	lending                // a lease: that is being made durable
+	runs
+	settling // done; its effect is to be measured
+	over
+)
+
+// action is one action from its decision to its effect.
+type action struct {
+	id       string
+	dec      policy.Decision
+	incident string
+	began    record.Stamp
+	stage    stage
+	timer    *time.Timer
+	cancel   context.CancelFunc
+	request  *remediate.Request
+	sockets  []reading.Socket
+	leftOut  int64
+	ran      record.Stamp // when it had its result
+	before   measure
+	predicts map[string]int64
+	plan     []byte // a lease's
+
+	// Telling only.
+	end  *record.State // what is told is the end of this
+	redo *store.Outbox // what is told was not delivered before
+	text Telling
+
+	answer chan<- *record.Result // of who asked by hand
+}
+
+// measure is what an effect is measured by. Target is nil where the action
+// touches the host.
+type measure struct {
+	target *int64
+	pool   int64
+	aborts *int64
+	bound  int64
+}
+
+func (a *action) touches() bool { return a.dec.Info.Touches != policy.TouchesNothing }
+
+// begin makes an action's intent durable; what follows comes back by intended.
+func (j *judge) begin(a *action) {
+	now := j.cfg.Clock()
+	if !a.touches() {
+		j.queueTelling(a)
+		return
+	}
+	j.acting = a
+	j.engine.Paid(a.id, &a.dec, now)
+	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
+	j.intend(a, now)
+}
+
+// intend writes the intent. Whichever comes first, the disk or the deadline,
+// has the say.
+func (j *judge) intend(a *action, now record.Stamp) {
+	deadline := now
+	deadline.At, deadline.BootSeconds = now.At.Add(runWait), now.BootSeconds+runWait.Seconds()
+	rec := record.Record{
+		ID: j.newID("r"), Stamp: now, Kind: record.KindIntent, Incident: a.incident, Rule: a.dec.Rule.Name, Key: a.dec.Key(),
+		Action: a.id, Intent: &record.Intent{Decision: a.dec.Record, Budget: a.dec.Budget, Deadline: deadline},
+	}
+	a.stage = intending
+	a.timer = time.AfterFunc(intentWait, func() {
+		j.post(func() { j.intended(a, fmt.Errorf("the disk did not take the intent within %s", intentWait)) })
+	})
+	j.append(&rec, func(err error) { j.post(func() { j.intended(a, err) }) })
+	j.cfg.Say(&rec)
+}
+
+func (j *judge) intended(a *action, err error) {
+	if a.stage != intending {
+		return
+	}
+	a.timer.Stop()
+	if !a.touches() {
+		j.runTelling(a) // telling needs no record to be right
+		return
+	}
+	if err != nil {
+		j.blind.log(j, err)
+		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is done that could not be recorded first: " + err.Error()})
+		return
+	}
+	if a.dec.Owner == nil || a.dec.Info.Touches != policy.TouchesOwner {
+		j.check(a)
+		return
+	}
+	a.stage = listing
+	key := a.dec.Owner.Key
+	j.apart(func() {
+		ctx, cancel := context.WithTimeout(j.life, listWait)
+		defer cancel()
+		sockets, leftOut, err := j.sockets(ctx, key)
+		j.post(func() { j.listed(a, sockets, leftOut, err) })
+	})
+}
+
+func (j *judge) listed(a *action, sockets []reading.Socket, leftOut int64, err error) {
+	if a.stage != listing {
+		return
+	}
+	if err != nil {
+		j.log.Warn("list sockets of target", "target", a.dec.Owner.Key, "err", err)
+		if a.dec.Info.NeedsSockets {
+			j.finish(a, record.Result{Outcome: record.Refused, Code: "sockets", Message: "the target's sockets could not be listed: " + err.Error()})
+			return
+		}
+	}
+	a.sockets, a.leftOut = sockets, leftOut
+	j.book.sample(a.incident, sockets, leftOut)
+	j.check(a)
+}
+
+// check looks at everything again, right before acting.
+func (j *judge) check(a *action) {
+	now := j.cfg.Clock()
+	j.pause.look(j, now)
+	in := j.input(now, false)
+	target, guard, why := j.engine.Recheck(&a.dec, &in)
+	if guard == "stale" && a.stage != checking {
+		a.stage = checking
+		a.timer = time.AfterFunc(freshWait, func() { j.post(func() { j.checkAgain(a) }) })
+		j.wantScan()
+		return
+	}
+	if why != "" {
+		j.finish(a, record.Result{Outcome: record.Refused, Code: guard, Message: "right before acting: " + why})
+		return
+	}
+	a.before = j.measureNow(target)
+	a.request = j.request(a, target)
+	if a.dec.Info.Lease {
+		j.plan(a)
+		return
+	}
+	j.run(a, runWait)
+}
+
+// fresh goes on with an action that waits for a full reading.
+func (j *judge) fresh(record.Stamp) {
+	if j.acting != nil {
+		j.checkAgain(j.acting)
+	}
+}
+
+func (j *judge) checkAgain(a *action) {
+	if a.stage == checking {
+		a.timer.Stop()
+		j.check(a)
+	}
+}
+
+// plan has a lease run dry first: what would take it back must be durable
+// before anything is changed.
+func (j *judge) plan(a *action) {
+	a.stage = planning
+	dry := *a.request
+	dry.DryRun = true
+	j.call(a, runWait, func(ctx context.Context) (*remediate.Response, error) {
+		return j.cfg.Runner.Run(ctx, a.dec.Info.Name, &dry)
+	}, func(res record.Result, answer *remediate.Response) {
+		if a.stage != planning {
+			return
+		}
+		if answer == nil || res.Outcome != record.DryRun || len(answer.Undo) == 0 {
+			if res.Outcome == record.DryRun {
+				res.Outcome, res.Code, res.Message = record.Failed, "no-plan", "the dry run gave no plan to take it back by"
+			}
+			j.finish(a, res)
+			return
+		}
+		a.stage, a.plan = lending, answer.Undo
+		a.timer = time.AfterFunc(intentWait, func() {
+			j.post(func() { j.lent(a, fmt.Errorf("the disk did not take the lease within %s", intentWait)) })
+		})
+		j.lease.take(a, func(err error) { j.post(func() { j.lent(a, err) }) })
+	})
+}
+
+func (j *judge) lent(a *action, err error) {
+	if a.stage != lending {
+		return
+	}
+	a.timer.Stop()
+	if err != nil {
+		j.lease.drop("")
+		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is lent that could not be recorded first: " + err.Error()})
+		return
+	}
+	if why := j.cfg.Stop(); why != "" {
+		j.lease.drop("")
+		j.finish(a, record.Result{Outcome: record.Refused, Code: "mode", Message: "everything is stopped: " + why})
+		return
+	}
+	a.request.Plan = a.plan
+	j.run(a, runWait)
+}
+
+// run starts the action in its own process.
+func (j *judge) run(a *action, within time.Duration) {
+	a.stage = runs
+	a.began = j.cfg.Clock()
+	j.call(a, within, func(ctx context.Context) (*remediate.Response, error) {
+		return j.cfg.Runner.Run(ctx, a.dec.Info.Name, a.request)
+	}, func(res record.Result, answer *remediate.Response) {
+		if a.stage == runs {
+			j.ran(a, res, answer)
+		}
+	})
+}
+
+// call makes a call of an action apart from the loop, within a time.
+func (j *judge) call(a *action, within time.Duration, f func(context.Context) (*remediate.Response, error), then func(record.Result, *remediate.Response)) {
+	ctx, cancel := context.WithTimeout(j.life, within)
+	a.cancel = cancel
+	a.request.Deadline = time.Now().Add(within)
+	began := j.cfg.Clock()
+	j.apart(func() {
+		defer cancel()
+		answer, err := f(ctx)
+		j.post(func() {
+			res := resultOf(answer, err)
+			res.TookSeconds = j.cfg.Clock().Since(began).Seconds()
+			then(res, answer)
+		})
+	})
+}
+
+// ran takes the result of an action that touched something, or did not.
+func (j *judge) ran(a *action, res record.Result, answer *remediate.Response) {
+	if answer != nil {
+		a.predicts = answer.Predicted
+	}
+	if a.dec.Info.Lease {
+		j.lease.ran(a, &res)
+	}
+	j.finish(a, res)
+}
+
+// finish records the one result of an action. What was done is measured next.
+func (j *judge) finish(a *action, res record.Result) {
+	now := j.cfg.Clock()
+	rec := record.Record{
+		ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: a.incident, Rule: a.dec.Rule.Name, Key: a.dec.Key(),
+		Action: a.id, Result: &res,
+	}
+	j.append(&rec, nil)
+	j.cfg.Say(&rec)
+	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
+	if a.answer != nil {
+		a.answer <- &res // buffered by who asked
+	}
+	if !a.touches() {
+		a.stage = over
+		return
+	}
+	if res.Outcome != record.Done {
+		j.free(a)
+		return
+	}
+	a.stage, a.ran = settling, now
+	a.timer = time.AfterFunc(effectAfter, func() { j.post(j.wantScan) })
+}
+
+// free ends an action that touched something: another may begin.
+func (j *judge) free(a *action) {
+	a.stage = over
+	if j.acting == a {
+		j.acting = nil
+	}
+	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
+}
+
+// request tells an action what it needs to know.
+func (j *judge) request(a *action, target *policy.Target) *remediate.Request {
+	d := &a.dec
+	r := &remediate.Request{
+		ActionID: a.id, IncidentID: a.incident, Rule: d.Rule.Name, About: d.Rule.About, Key: d.Key(), Step: d.Record.Step,
+		Hostname: j.cfg.Hostname, BootID: a.began.BootID, Settings: remediate.Settings(j.settings(d.Step)),
+		Host: j.hostOf(), Sockets: socketsOf(a.sockets), SocketsLeftOut: a.leftOut,
+	}
+	if target != nil && target.Owner != nil {
+		r.Owner = j.ownerOf(target.Owner)
+	}
+	return r
+}
+
+// resultOf turns an answer, or the lack of one, into a result.
+func resultOf(answer *remediate.Response, err error) record.Result {
+	switch failure := (interface{ Result() remediate.Result })(nil); {
+	case err == nil && answer != nil:
+		res := record.Result{
+			Outcome: record.Outcome(answer.Result), Code: answer.Code, Message: answer.Message, Predicted: answer.Predicted,
+		}
+		for _, c := range answer.Changes {
+			res.Changes = append(res.Changes, record.Change(c))
+		}
+		return res
+	case err == nil:
+		return record.Result{Outcome: record.Failed, Code: "no-answer", Message: "the action gave no answer"}
+	case errors.As(err, &failure):
+		return record.Result{Outcome: record.Outcome(failure.Result()), Code: codeOf(err), Message: err.Error()}
+	case errors.Is(err, context.Canceled):
+		return record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return record.Result{Outcome: record.TimedOut, Code: "timed-out", Message: err.Error()}
+	default:
+		return record.Result{Outcome: record.Failed, Code: "failed", Message: err.Error()}
+	}
+}
+
+// codeOf is the stable word of a failure of the plugin itself.
+func codeOf(err error) string {
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return "plugin"
+}
+
+// settings are the step's, with what the daemon adds for those who must know
+// it: the protected units.
+func (j *judge) settings(step *policy.Step) []byte {
+	if step == nil || len(step.Settings) == 0 {
+		return []byte("{}")
+	}
+	return step.Settings
+}
+
+// hostOf describes the pool as it is.
+func (j *judge) hostOf() remediate.Host {
+	s := &j.now.Sample
+	base := j.lease.base(s.Mem)
+	h := remediate.Host{
+		PageSize: s.PageSize, UsedPages: int64(s.Used),
+		MinPages: int64(s.Mem.Min), PressurePages: int64(s.Mem.Pressure), MaxPages: int64(s.Mem.Max),
+		BaseMin: int64(base.Min), BasePressure: int64(base.Pressure), BaseMax: int64(base.Max),
+		Level: j.now.Level.Level.String(), Fill: s.Fill(), EtaSeconds: -1,
+		Orphans: s.Orphans, MaxOrphans: s.MaxOrphans, OrphansVanish: j.cfg.OrphansVanish,
+		ReserveBytes: s.ReserveMax.Bytes(s.PageSize),
+	}
+	if v := j.now.Trend.Verdict; v != nil {
+		h.Verdict = string(v.Kind)
+	}
+	if eta := j.now.Trend.EtaMax; eta != nil {
+		h.EtaSeconds = eta.Seconds()
+	}
+	if r := j.now.Reading; r != nil {
+		h.Coverage = r.Ledger.Coverage
+	}
+	return h
+}
+
+// ownerOf describes an owner to an action.
+func (j *judge) ownerOf(o *reading.Owner) *remediate.Owner {
+	out := &remediate.Owner{
+		Key: o.Key, Name: o.Name, Kind: string(o.Kind), Unit: o.Unit, Manager: o.Manager, UnitVerified: o.UnitVerified,
+		InvocationID: o.InvocationID, Cgroup: o.Cgroup, UID: o.UID, Command: o.Command,
+		Bytes: o.Sum.Bytes, Protected: o.Protected, Shared: o.Shared, Classes: make(map[string]remediate.Tally),
+	}
+	if r := j.now.Reading; r != nil {
+		out.Share = float64(o.Sum.Bytes) / float64(max(1, r.Ledger.Seen))
+	}
+	if o.Container != nil {
+		out.Container = o.Container.Name
+		if out.Container == "" {
+			out.Container = o.Container.ID
+		}
+	}
+	if o.Pod != nil {
+		out.Pod = strings.Trim(o.Pod.Namespace+"/"+o.Pod.Name, "/")
+	}
+	for _, h := range o.Holders {
+		out.Holders = append(out.Holders, remediate.Holder{PID: h.PID, StartTime: h.StartTime, Command: h.Command})
+	}
+	if v := o.Verdict; v != nil {
+		out.Verdict, out.Reasons, out.Culprit = string(v.Kind), v.Reasons, v.Culprit
+	}
+	for c, t := range o.Classes {
+		if t.Sockets != 0 {
+			out.Classes[reading.Class(c).String()] = remediate.Tally(t)
+		}
+	}
+	return out
+}
+
+func socketsOf(sockets []reading.Socket) []remediate.Socket {
+	inside := make(map[uint32]int) // a process of each namespace
+	for i := range sockets {
+		if s := &sockets[i]; s.Holder != nil {
+			inside[s.Netns.Inode] = s.Holder.PID
+		}
+	}
+	list := make([]remediate.Socket, len(sockets))
+	for i := range sockets {
+		s := &sockets[i]
+		list[i] = remediate.Socket{
+			NetnsInode: s.Netns.Inode, NetnsCookie: s.Netns.Cookie, Cookie: uint64(s.Cookie), MPTCP: s.MPTCP,
+			State: s.State.String(), Class: s.Class.String(), Local: s.Local.String(), Remote: s.Remote.String(),
+			Interface: s.Interface, Inode: s.Inode, CgroupID: s.CgroupID,
+			Receive: int64(s.Mem.RmemAlloc), Send: int64(s.Mem.WmemQueued), Bytes: s.Mem.Bytes(),
+			NetnsPID: inside[s.Netns.Inode],
+		}
+		if s.Holder != nil {
+			list[i].HolderPID = s.Holder.PID
+		}
+	}
+	return list
+}

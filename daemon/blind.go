@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+)
+
+// blindness is in which ways the daemon cannot see, record or act just now.
+// Each has an id of the event catalogue, is told when it begins and when it
+// ends, and can be asked for in a condition (daemon.blind).
+type blindness struct {
+	open map[string]string // why, by id
+	mem  reading.TCPMem    // net.ipv4.tcp_mem as last seen
+	lost int64             // kernel log records lost, as last seen
+	bus  bool              // PID 1 could be asked once
+}
+
+// ids lists what is the matter, in order.
+func (b *blindness) ids() []string { return slices.Sorted(maps.Keys(b.open)) }
+
+// set notes that something is the matter (why not ""), or is not any more.
+func (b *blindness) set(j *judge, id, why string) {
+	was, on := b.open[id]
+	switch {
+	case why != "" && !on:
+		b.open[id] = why
+		j.event(id, "warning", why, nil)
+	case why != "" && was != why:
+		b.open[id] = why
+	case why == "" && on:
+		delete(b.open, id)
+		j.event(id, "info", "over: "+was, nil)
+	}
+}
+
+// reading looks at what a full reading could not see.
+func (b *blindness) reading(j *judge, r *reading.Reading, _ record.Stamp) {
+	least, coverage := j.policy.MinCoverage, r.Ledger.Coverage
+	low := ""
+	if coverage < least && j.now.Level.Level >= reading.Pressure {
+		low = fmt.Sprintf("only %.0f %% of the memory has a name, under pressure: %.0f %% are asked for", 100*coverage, 100*least)
+	}
+	b.set(j, "blind-coverage", low)
+	for id, codes := range blindGaps {
+		why := ""
+		for _, g := range r.Gaps {
+			if why == "" && slices.Contains(codes, g.Code) {
+				why = g.What + ": " + g.Why
+			}
+		}
+		if id == "blind-bus" && why == "" {
+			b.bus = true
+		}
+		if id != "blind-bus" || b.bus { // a host without systemd never had one
+			b.set(j, id, why)
+		}
+	}
+}
+
+// blindGaps says which gaps of a reading are an event.
+var blindGaps = map[string][]string{
+	"blind-netns": {"netns-unreadable", "netns-unseen"},
+	"blind-bus":   {"bus-missing"},
+}
+
+// sample looks at what a sample shows: the kernel log, and who else sets the
+// limits.
+func (b *blindness) sample(j *judge) {
+	s := &j.now.Sample
+	if s.Log.Lost > b.lost {
+		j.event("blind-kernel-log", "warning", fmt.Sprintf("%d records of the kernel log were overwritten before they were read", s.Log.Lost-b.lost), nil)
+	}
+	b.lost = s.Log.Lost
+	if b.mem != (reading.TCPMem{}) && s.Mem != b.mem && !j.lease.explains(b.mem, s.Mem) {
+		j.event("tcp-mem-changed", "warning", fmt.Sprintf("somebody else set net.ipv4.tcp_mem from %s to %s", triple(b.mem), triple(s.Mem)), nil)
+	}
+	b.mem = s.Mem
+	b.store(j)
+}
+
+// store looks at whether what is decided can be recorded.
+func (b *blindness) store(j *judge) {
+	h := j.cfg.Store.Health()
+	why := ""
+	switch {
+	case h.Log.Err != nil:
+		why = "the action log cannot be written: " + h.Log.Err.Error()
+	case h.Busy > 2*intentWait:
+		why = fmt.Sprintf("the disk under the action log has not answered for %s", since(h.Busy))
+	}
+	b.set(j, "log-unwritable", why)
+}
+
+// log takes a failure to record an intent.
+func (b *blindness) log(j *judge, err error) {
+	b.set(j, "log-unwritable", "the action log cannot be written: "+err.Error())
+}
+
+// explains reports whether a change of the limits is the lease's own.
+func (l *lease) explains(from, to reading.TCPMem) bool {
+	raised, base := reading.TCPMem(l.plan.Raised), reading.TCPMem(l.plan.Base)
+	return from == base && to == raised || from == raised && to == base || l.held != nil
+}

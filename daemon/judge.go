@@ -1,0 +1,379 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/store/history"
+)
+
+// Policy is what the daemon decides by, as it was loaded.
+type Policy struct {
+	policy.Config
+	// OptOut says why an owner is told of and never touched, "" where it may be.
+	OptOut func(*reading.Owner) string
+	// Forced says why the daemon may only observe, whatever its mode: a policy
+	// file that is broken, a state directory that cannot be written.
+	Forced string
+	// Text is the effective policy with where each value is from, for people.
+	Text string
+}
+
+// judge decides by the rules of a policy and sees each decision through. All
+// its methods are called by the loop; what takes time runs apart and comes
+// back through post.
+type judge struct {
+	cfg    *Config
+	log    *slog.Logger
+	engine *policy.Engine
+	policy Policy
+	window policy.Window
+	book   *book
+
+	started record.Stamp
+	readAt  record.Stamp // when the last full reading was taken
+	began   record.Stamp // when the scan behind it began
+	now     *Snapshot    // the loop's
+	forced  string       // why the daemon may only observe, found while it runs
+
+	acting  *action   // the one that touches something
+	telling []*action // the first is under way
+	outbox  outbox
+	lease   *lease
+	blind   blindness
+	pause   pause
+
+	post     func(func()) // brings a function into the loop
+	apart    func(func()) // runs one outside of it
+	wantScan func()       // a full reading of every process, soon
+	sockets  lister
+	life     context.Context // of what runs apart: outlives the loop's own a little
+	running  bool            // past the start: there is a first sample
+}
+
+func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
+	j := &judge{cfg: cfg, log: cfg.Log.With("part", "policy"), policy: cfg.Policy, now: now, started: started}
+	j.engine = policy.New(j.policy.Config, cfg.Memory)
+	j.book = newBook(j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
+	j.lease = newLease(j)
+	j.blind.open = make(map[string]string)
+	return j
+}
+
+// start takes up what earlier runs left: the intents without a result, which
+// are given one and not repeated, a lease, and what was not delivered.
+func (j *judge) start() {
+	now := j.cfg.Clock()
+	j.running = true
+	for i := range j.cfg.Unfinished {
+		intent := &j.cfg.Unfinished[i]
+		j.engine.Interrupted(intent)
+		j.append(&record.Record{
+			ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: intent.Incident, Rule: intent.Rule, Key: intent.Key,
+			Action: intent.Action,
+			Result: &record.Result{
+				Outcome: record.Interrupted, Code: "daemon-ended",
+				Message: "the daemon ended before it knew the result; the action is not repeated",
+			},
+		}, nil)
+	}
+	j.lease.adopt(j.cfg.Leases, j.now.Sample.Mem)
+	j.outbox.waiting = j.cfg.Outbox
+	text := fmt.Sprintf("tcpmemd %s started: %d rules, mode %s", j.cfg.Version, len(j.policy.Rules), j.policy.Mode)
+	if why := j.why(); why != "" {
+		text += ", only observing: " + why
+	}
+	j.event("daemon-started", "info", text, nil)
+	for name, info := range j.policy.Actions {
+		if info.Missing != "" && j.enforces(name) {
+			j.event("rights-missing", "warning", fmt.Sprintf("%s cannot work here: %s", name, info.Missing), nil)
+		}
+	}
+	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
+}
+
+// enforces reports whether a rule that may act has the action.
+func (j *judge) enforces(action string) bool {
+	if j.policy.Mode != policy.Enforce {
+		return false
+	}
+	for _, r := range j.policy.Rules {
+		for i := range r.Steps {
+			if r.Mode == policy.Enforce && r.Steps[i].Action == action {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// level is called after each change of it.
+func (j *judge) level(from reading.Level) {
+	if (from > reading.Calm) != (j.now.Level.Level > reading.Calm) {
+		j.ready()
+	}
+}
+
+// doing says for STATUS= what the daemon may do.
+func (j *judge) doing() string {
+	switch {
+	case j.why() != "":
+		return "only observing: " + j.why()
+	case j.policy.Mode != policy.Enforce:
+		return "observing"
+	case j.pause.state.Why != "":
+		return "paused"
+	}
+	return "enforcing"
+}
+
+// newID makes an identifier that sorts by time: of an incident (i), a decision
+// (d), an action (a), or another record (r).
+func (j *judge) newID(kind string) string {
+	at := j.cfg.Clock().At.UTC()
+	return fmt.Sprintf("%s%s-%06x", kind, at.Format("20060102-150405"), rand.Uint32N(1<<24))
+}
+
+// recorded gives the callback of a record that nothing waits for: what failed
+// is kept and tried again by the store, which also reports it.
+func (j *judge) recorded(what string) func(error) {
+	return func(err error) {
+		if err != nil {
+			j.log.Debug("write "+what, "err", err)
+		}
+	}
+}
+
+// sampled is called after each sample.
+func (j *judge) sampled() {
+	now := j.cfg.Clock()
+	j.window.Observe(&j.now.Sample)
+	j.blind.sample(j)
+	j.pause.look(j, now)
+	j.book.point(pointOf(j.now, now, nil))
+	if a := j.acting; a != nil && a.stage == settling && now.Since(a.ran) >= effectWait+effectAfter {
+		j.measure(now) // there was no reading
+	}
+	j.turn(now, false)
+	j.lease.turn(now)
+	j.outbox.turn(j, now)
+	j.cfg.Store.AppendHistory(historyOf(j.now, now, nil, j.book.ids()))
+	j.book.flush(now, false)
+}
+
+// read is called after each full reading, with when its scan began.
+func (j *judge) read(r *reading.Reading, began record.Stamp) {
+	now := j.cfg.Clock()
+	j.readAt, j.began = now, began
+	j.blind.reading(j, r, now)
+	j.book.point(pointOf(j.now, now, r))
+	j.book.ledger(r, now)
+	j.measure(now)
+	j.turn(now, true)
+	j.fresh(now)
+	j.cfg.Store.AppendHistory(historyOf(j.now, now, r, j.book.ids()))
+	j.book.flush(now, false)
+}
+
+// turn has the rules evaluated, and takes up what they decide.
+func (j *judge) turn(now record.Stamp, fresh bool) {
+	in := j.input(now, fresh)
+	out := j.engine.Turn(&in)
+	for i := range out.Changes {
+		j.changed(&out.Changes[i], now)
+	}
+	for i := range out.Decisions {
+		j.decided(out.Decisions[i], now)
+	}
+	if out.WantReading {
+		j.wantScan()
+	}
+}
+
+// input is what the engine is asked with.
+func (j *judge) input(now record.Stamp, fresh bool) policy.Input {
+	in := policy.Input{
+		Now: now, Fresh: fresh, Started: j.started,
+		Facts: policy.Facts{
+			Sample: &j.now.Sample, Level: j.now.Level.Level, Trend: j.now.Trend, Base: j.lease.base(j.now.Sample.Mem),
+			Reading: j.now.Reading, Rates: j.window.Rates(), Blind: j.blind.ids(),
+		},
+		Paused: j.pause.why(now), Forced: j.why(), Stop: j.cfg.Stop(),
+		OptOut: j.policy.OptOut,
+	}
+	if j.now.Reading != nil {
+		in.Facts.Age = now.Since(j.readAt)
+	}
+	if j.acting != nil {
+		in.Busy = j.acting.id
+	}
+	return in
+}
+
+// why says why the daemon may only observe, "" where it may act.
+func (j *judge) why() string {
+	if j.policy.Forced != "" {
+		return j.policy.Forced
+	}
+	return j.forced
+}
+
+// changed records a change of phase, in the log and in its incident.
+func (j *judge) changed(c *policy.Change, now record.Stamp) {
+	p, opened, closed := j.book.change(c, now)
+	rec := record.Record{
+		ID: j.newID("r"), Stamp: now, Kind: record.KindState, Rule: c.Rule.Name, Key: c.Key, State: &c.State,
+	}
+	if p != nil {
+		rec.Incident = p.ID
+	}
+	j.append(&rec, nil)
+	if closed {
+		p.log(&rec)
+		j.book.write(p, now)
+		if c.Told {
+			j.tellEnd(c, p, now)
+		}
+	}
+	if opened {
+		j.book.write(p, now)
+	}
+	if c.State.Phase != record.Pending {
+		j.log.Debug("rule "+string(c.State.Phase), "rule", c.Rule.Name, "key", c.Key, "why", c.State.Why)
+	}
+}
+
+// decided records a decision and, where it is to act, begins to.
+func (j *judge) decided(d policy.Decision, now record.Stamp) {
+	rec := record.Record{
+		ID: j.newID("d"), Stamp: now, Kind: record.KindDecision, Incident: j.book.id(d.Rule.Name),
+		Rule: d.Rule.Name, Key: d.Key(), Decision: &d.Record,
+	}
+	if d.Record.Choice == record.ChoseAct {
+		a := &action{id: j.newID("a"), dec: d, incident: rec.Incident, began: now}
+		rec.Action = a.id
+		j.append(&rec, nil)
+		j.begin(a)
+		return
+	}
+	j.append(&rec, nil)
+	if d.Record.Choice == record.ChoseDryRun {
+		j.dryRun(&d, rec.Incident, now)
+	}
+	j.cfg.Say(&rec)
+}
+
+// dryRun records what would have been done, as an action that nothing came of.
+func (j *judge) dryRun(d *policy.Decision, incident string, now record.Stamp) {
+	j.append(&record.Record{
+		ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: incident, Rule: d.Rule.Name, Key: d.Key(),
+		Result: &record.Result{
+			Outcome: record.DryRun, Code: "observing",
+			Message: fmt.Sprintf("would have run %s on %s, but %s", d.Record.Action, d.Key(), d.Record.ModeWhy),
+		},
+	}, nil)
+}
+
+// append writes a record to the log, and to the incidents that it concerns.
+func (j *judge) append(rec *record.Record, done func(error)) {
+	j.book.log(rec)
+	if done == nil {
+		done = j.recorded("record")
+	}
+	j.cfg.Store.Append(*rec, done)
+}
+
+// event records something about the daemon itself, and tells the journal.
+func (j *judge) event(id, severity, text string, by *record.Caller) {
+	rec := record.Record{
+		ID: j.newID("r"), Stamp: j.cfg.Clock(), Kind: record.KindEvent,
+		Event: &record.Event{ID: id, Severity: severity, Text: text, By: by},
+	}
+	j.append(&rec, nil)
+	j.cfg.Say(&rec)
+}
+
+// historyOf is what is recorded of this moment; r is set where a full reading
+// has just come.
+func historyOf(s *Snapshot, now record.Stamp, r *reading.Reading, incidents []string) *history.Entry {
+	return &history.Entry{Stamp: now, Events: incidents, Level: s.Level.Level, Sample: s.Sample, Reading: r}
+}
+
+// ids lists the open incidents.
+func (b *book) ids() []string {
+	if len(b.open) == 0 {
+		return nil
+	}
+	ids := make([]string, 0, len(b.open))
+	for _, p := range b.open {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
+// reload takes another policy.
+func (j *judge) reload(p Policy) {
+	now := j.cfg.Clock()
+	j.policy = p
+	for _, c := range j.engine.Reload(p.Config, now) {
+		j.changed(&c, now)
+	}
+	j.ready()
+	j.event("reloaded", "info", fmt.Sprintf("configuration and policy were read again: %d rules, mode %s", len(p.Rules), p.Mode), nil)
+}
+
+// ready has the processes of the actions that may be needed started while the
+// host is not calm, and ended when it is.
+func (j *judge) ready() {
+	var names []string
+	if j.now.Level.Level > reading.Calm && j.policy.Mode == policy.Enforce && j.why() == "" {
+		seen := make(map[string]bool)
+		for _, r := range j.policy.Rules {
+			for i := range r.Steps {
+				if name := r.Steps[i].Action; r.Mode == policy.Enforce && !seen[name] {
+					seen[name] = true
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	j.cfg.Runner.Ready(names...)
+}
+
+// pause is the file that stops all touching: made by `tcpmemctl pause`, with an
+// end, or by hand, as the emergency stop.
+type pause struct {
+	at    record.Stamp // of the last look
+	state PauseState
+}
+
+// PauseState is what the pause file says. Stop: it has no end.
+type PauseState struct {
+	Why   string
+	Until record.Stamp
+	Stop  bool
+}
+
+// look reads the file, once in a turn.
+func (p *pause) look(j *judge, now record.Stamp) {
+	was := p.state
+	p.at, p.state = now, j.cfg.Paused()
+	switch {
+	case was.Why == "" && p.state.Why != "":
+		j.event("paused", "warning", "touching is paused: "+p.state.Why, nil)
+	case was.Why != "" && p.state.Why == "":
+		j.event("resumed", "info", "the pause is over", nil)
+	}
+}
+
+func (p *pause) why(record.Stamp) string { return p.state.Why }
+
+// stamp gives the time since the daemon's start as text.
+func since(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Second).String(), "0s") }

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/store"
+	"github.com/tcpmemd/tcpmemd/daemon/store/history"
+	"github.com/tcpmemd/tcpmemd/remediate"
+)
+
+// runner runs actions, each in a process of its own. Every call returns soon
+// after its context ends, whatever the process does.
+type runner interface {
+	Run(ctx context.Context, action string, r *remediate.Request) (*remediate.Response, error)
+	Undo(ctx context.Context, action string, r *remediate.UndoRequest) (*remediate.Response, error)
+	// Ready keeps the processes of these actions started, and ends all others.
+	// It does not wait.
+	Ready(actions ...string)
+	Close(ctx context.Context) error
+}
+
+// recorder keeps what must outlive the daemon. No method waits for the disk:
+// done is called once, never by the caller's own goroutine, when the value is
+// durable or could not be made so.
+type recorder interface {
+	Append(rec record.Record, done func(error))
+	SaveBudgets(v any, done func(error))
+	SaveLeases(leases []store.Lease, done func(error))
+	SaveIncident(i *record.Incident, done func(error))
+	AppendHistory(e *history.Entry)
+	PutOutbox(o store.Outbox, done func(error))
+	RemoveOutbox(id string, done func(error))
+	Health() store.Health
+	Close(ctx context.Context) error
+}
+
+// errNoStore is why nothing is recorded.
+var errNoStore = errors.New("there is no state directory")
+
+// unrecorded is the recorder of a daemon without a state directory: it may
+// only observe, since nothing that it intends can be made durable.
+type unrecorded struct{}
+
+func (unrecorded) Append(_ record.Record, done func(error))          { fail(done) }
+func (unrecorded) SaveBudgets(_ any, done func(error))               { fail(done) }
+func (unrecorded) SaveLeases(_ []store.Lease, done func(error))      { fail(done) }
+func (unrecorded) SaveIncident(_ *record.Incident, done func(error)) { fail(done) }
+func (unrecorded) AppendHistory(*history.Entry)                      {}
+func (unrecorded) PutOutbox(_ store.Outbox, done func(error))        { fail(done) }
+func (unrecorded) RemoveOutbox(_ string, done func(error))           { fail(done) }
+func (unrecorded) Health() store.Health                              { return store.Health{} }
+func (unrecorded) Close(context.Context) error                       { return nil }
+
+func fail(done func(error)) {
+	if done != nil {
+		go done(errNoStore)
+	}
+}
+
+// idle is the runner of a daemon without actions.
+type idle struct{}
+
+var errNoActions = errors.New("this daemon has no actions")
+
+func (idle) Run(context.Context, string, *remediate.Request) (*remediate.Response, error) {
+	return nil, errNoActions
+}
+
+func (idle) Undo(context.Context, string, *remediate.UndoRequest) (*remediate.Response, error) {
+	return nil, errNoActions
+}
+func (idle) Ready(...string)             {}
+func (idle) Close(context.Context) error { return nil }
+
+// withDefaults fills in what decides nothing and does nothing.
+func (c Config) withDefaults() Config {
+	if c.Store == nil {
+		c.Store = unrecorded{}
+		c.Policy.Forced = cmp.Or(c.Policy.Forced, "nothing can be recorded: "+errNoStore.Error())
+	}
+	if c.Runner == nil {
+		c.Runner = idle{}
+	}
+	if c.Paused == nil {
+		c.Paused = func() PauseState { return PauseState{} }
+	}
+	if c.Stop == nil {
+		c.Stop = func() string { return "" }
+	}
+	if c.Say == nil {
+		c.Say = func(*record.Record) {}
+	}
+	if c.Text == nil {
+		c.Text = func(d *policy.Decision, _ *record.State, _ string) Telling { return Telling{Text: d.Rule.About} }
+	}
+	if c.Clock == nil {
+		start := time.Now()
+		c.Clock = func() record.Stamp {
+			return record.Stamp{At: time.Now().UTC(), BootID: "unknown", BootSeconds: time.Since(start).Seconds()}
+		}
+	}
+	return c
+}
+
+// lister lists an owner's sockets without making the loop wait.
+type lister func(ctx context.Context, owner string) (sockets []reading.Socket, leftOut int64, err error)

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+)
+
+// windWait bounds the end: what an action answers to being cancelled, and a
+// lease that is given back.
+const windWait = 8 * time.Second
+
+// wind ends what is under way when the daemon ends: each action has its result,
+// the lease is given back, open incidents are closed.
+func (d *Daemon) wind() {
+	j := d.judge
+	if !j.running {
+		return
+	}
+	deadline := time.After(windWait)
+	j.interrupt()
+	for j.pending() {
+		select {
+		case f := <-d.inbox:
+			f()
+		case <-deadline:
+			j.abandon()
+		}
+	}
+	ctx, cancel := context.WithTimeout(d.life, windWait)
+	defer cancel()
+	j.lease.stop(ctx)
+	now := j.cfg.Clock()
+	j.book.endAll(now)
+	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
+	j.event("daemon-stopped", "info", "tcpmemd stopped", nil)
+}
+
+// interrupt calls off what runs, and forgets what only waits.
+func (j *judge) interrupt() {
+	j.telling = j.telling[:min(1, len(j.telling))]
+	for _, a := range j.underWay() {
+		switch {
+		case a.cancel != nil:
+			a.cancel()
+		case a.stage == settling:
+			j.effect(a, record.Effect{Verdict: record.NotMeasured, Why: "the daemon is stopping"}, j.cfg.Clock())
+		default:
+			j.finish(a, record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping"})
+		}
+	}
+}
+
+// underWay lists the actions that have an intent and no end.
+func (j *judge) underWay() []*action {
+	var list []*action
+	if j.acting != nil {
+		list = append(list, j.acting)
+	}
+	if len(j.telling) > 0 && j.telling[0].stage != over {
+		list = append(list, j.telling[0])
+	}
+	return list
+}
+
+// pending: something still runs that will have a result.
+func (j *judge) pending() bool {
+	for _, a := range j.underWay() {
+		if a.stage == runs || a.stage == planning {
+			return true
+		}
+	}
+	return false
+}
+
+// abandon gives what does not end its result.
+func (j *judge) abandon() {
+	for _, a := range j.underWay() {
+		j.finish(a, record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping, and the action gave no answer"})
+		a.stage = over
+	}
+	j.acting, j.telling = nil, nil
+}
+
+// maxSockets is how many sockets of a target are kept: the biggest.
+const maxSockets = 20_000
+
+// ownersSockets lists the sockets of an owner, the biggest first.
+func (d *Daemon) ownersSockets(ctx context.Context, owner string) (list []reading.Socket, leftOut int64, err error) {
+	top := biggest{room: maxSockets}
+	derr := d.reader.do(ctx, func() {
+		err = d.reader.host.Sockets(ctx, func(s *reading.Socket) bool { return s.Owner == owner }, func(s *reading.Socket) error {
+			top.add(s)
+			return ctx.Err()
+		})
+	})
+	return top.sorted(), top.left, errors.Join(derr, err)
+}
