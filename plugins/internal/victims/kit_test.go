@@ -12,6 +12,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/victims/victimstest"
 )
 
 // namespaceOf names the namespace of a process by its inode alone.
@@ -94,13 +95,13 @@ func closeAll(fds []int) {
 }
 
 // socketOf finds the row of a descriptor of the test.
-func (n in) socketOf(t *testing.T, fd int) scene.Socket {
+func socketOf(t *testing.T, n victimstest.Place, fd int) scene.Socket {
 	t.Helper()
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	if err != nil {
 		t.Fatal(err)
 	}
-	row, ok := n.rows(t)[reading.Cookie(cookie)]
+	row, ok := n.Rows(t)[reading.Cookie(cookie)]
 	if !ok {
 		t.Fatalf("no row with cookie %d", cookie)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/sockdiag"
@@ -13,8 +14,8 @@ import (
 
 // Reasons that Destroy itself gives for what is left.
 const (
-	stays   = "destroyed, and still there: this kernel keeps such orphans"
-	another = "its control group or its addresses are others now"
+	Stays   = "destroyed, and still there: this kernel keeps such orphans"
+	Another = "its control group or its addresses are others now"
 )
 
 // sweep is one look into one namespace.
@@ -85,9 +86,9 @@ func (s *sweep) wanted(is *reading.Socket) bool {
 	case is.State == reading.Listen:
 		why = "it listens" // never, whatever judge says
 	case done:
-		why = stays
+		why = Stays
 	case was.CgroupID != is.CgroupID, !same(was, is):
-		why = another
+		why = Another
 	default:
 		why = s.judge(was, is)
 	}
@@ -155,7 +156,9 @@ func (s *sweep) account(err error) {
 		switch {
 		case s.seen[cookie], done:
 		case err != nil:
-			s.left(fmt.Sprintf("network namespace %d cannot be read: %v", s.id.Inode, err), was.Bytes)
+			s.report.Unreadable = true
+			why := strings.ReplaceAll(err.Error(), "\n", "; ")
+			s.left(fmt.Sprintf("network namespace %d cannot be read: %s", s.id.Inode, why), was.Bytes)
 		default:
 			s.report.Gone.Add(1, was.Bytes)
 		}

@@ -104,10 +104,15 @@ type Judge func(was *remediate.Socket, is *reading.Socket) (against string)
 
 // Destroy lists the sockets anew and destroys those that judge says nothing
 // against. It may be called again: the Report is of all calls together, as it
-// stood in the last one. The error is about ctx or this process; what goes
+// stood in the last one. Beside an error only Destroyed counts. The error is about ctx or this process; what goes
 // wrong with one namespace or socket is in the Report.
-func (s *Set) Destroy(ctx context.Context, judge Judge) (Report, error) {
-	r := Report{Left: map[string]reading.Tally{}}
+func (s *Set) Destroy(ctx context.Context, judge Judge) (r Report, err error) {
+	r.Left = map[string]reading.Tally{}
+	defer func() {
+		for _, bytes := range s.destroyed {
+			r.Destroyed.Add(1, bytes)
+		}
+	}()
 	for _, sp := range s.spaces {
 		if err := ctx.Err(); err != nil {
 			return r, err
@@ -121,9 +126,6 @@ func (s *Set) Destroy(ctx context.Context, judge Judge) (Report, error) {
 			return r, err
 		}
 		sw.account(err)
-	}
-	for _, bytes := range s.destroyed {
-		r.Destroyed.Add(1, bytes)
 	}
 	return r, nil
 }
@@ -146,6 +148,8 @@ type Report struct {
 	Left map[string]reading.Tally
 	// Refused is the first error of the kernel, nil where there was none.
 	Refused error
+	// Unreadable: a namespace could not be opened, entered or listed.
+	Unreadable bool
 }
 
 // LeftSum is all that is left.

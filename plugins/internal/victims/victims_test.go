@@ -14,6 +14,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/victims/victimstest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
@@ -28,7 +29,7 @@ func TestCleanUp(t *testing.T) {
 			peer := scene.StartT(t, scene.ChildOptions{Netns: ns})
 			victim := scene.StartT(t, scene.ChildOptions{Netns: ns})
 			bystander := scene.StartT(t, scene.ChildOptions{Netns: ns})
-			n := inside(ns, victim.PID())
+			n := victimstest.Inside(ns, victim.PID())
 			spec := scene.Spec{Kind: scene.Unsent, Pairs: 40, SendBuffer: 1 << 17, Family: family}
 			dialed, accepted, err := scene.Across(t.Context(), victim, peer, spec)
 			if err != nil {
@@ -37,17 +38,17 @@ func TestCleanUp(t *testing.T) {
 			other := scene.BuildT(t, bystander, scene.Spec{Kind: scene.Unsent, Pairs: 3, Family: family})
 			left := scene.BuildT(t, bystander, scene.Spec{Kind: scene.Orphan, Pairs: 3, Family: family})
 			// Only the processes keep the namespace, and the one that is named ends.
-			request := n.request(t, dialed.Sockets)
+			request := n.Request(t, dialed.Sockets...)
 			set := open(t, request)
 
-			before := used(t)
+			before := victimstest.UsedPages(t)
 			victim.Kill()
-			killed := used(t)
+			killed := victimstest.UsedPages(t)
 			if err := ns.Do(func() error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			r, err := set.CleanUp(t.Context(), 5*time.Second)
-			after := used(t)
+			after := victimstest.UsedPages(t)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,11 +57,11 @@ func TestCleanUp(t *testing.T) {
 			if r.Destroyed.Sockets != 40 || r.Destroyed.Bytes < want*9/10 || len(r.Left) != 0 || r.Refused != nil {
 				t.Errorf("%s; want 40 destroyed with about %d bytes", r.String(), want)
 			}
-			if fell := int64(killed-after) * int64(unix.Getpagesize()); fell < want/2 {
+			if fell := (killed - after) * int64(unix.Getpagesize()); fell < want/2 {
 				t.Errorf("the pool fell by %d bytes, want about %d", fell, want)
 			}
-			n.standing(t, slices.Concat(other.Sockets, left.Role(scene.Dialer)))
-			rows := n.rows(t)
+			n.Standing(t, slices.Concat(other.Sockets, left.Role(scene.Dialer))...)
+			rows := n.Rows(t)
 			for _, s := range accepted.Sockets {
 				if row, ok := rows[s.Cookie]; ok {
 					t.Errorf("the peer of a destroyed connection is still in %v", row.State)
@@ -80,15 +81,15 @@ func TestCleanUpUnreachable(t *testing.T) {
 			peerless := scene.Spec{Kind: scene.Orphan, Pairs: 5, SendBuffer: 1 << 16}
 			built := scene.BuildT(t, victim, peerless)
 			ns, pid := namespaceOf(t, victim.PID())
-			n := in{id: ns, pid: pid, do: within(t, pid)}
-			request := n.request(t, built.Role(scene.Dialer))
+			n := victimstest.Place{ID: ns, PID: pid, Do: within(t, pid)}
+			request := n.Request(t, built.Role(scene.Dialer)...)
 			var set *Set
 			if !late {
 				set = open(t, request)
 			}
 			// Its end sends resets from the accepted sides, which would free the
 			// orphans: take lo away first.
-			if err := n.do(loDown); err != nil {
+			if err := n.Do(loDown); err != nil {
 				t.Fatal(err)
 			}
 			victim.Kill()
@@ -115,12 +116,12 @@ func TestCleanUpLeaves(t *testing.T) {
 	require.Root(t)
 	ns := scene.NewNetns(t)
 	child := scene.StartT(t, scene.ChildOptions{Netns: ns})
-	n := inside(ns, child.PID())
+	n := victimstest.Inside(ns, child.PID())
 	held := scene.BuildT(t, child, scene.Spec{Kind: scene.Unsent, Pairs: 2, KeepListener: true})
 	waiting := scene.BuildT(t, child, scene.Spec{Kind: scene.Unaccepted, Pairs: 2, Bytes: 1000})
 	orphans := scene.BuildT(t, child, scene.Spec{Kind: scene.Orphan, Pairs: 2})
 	hidden := scene.BuildT(t, child, scene.Spec{Kind: scene.Hidden, Pairs: 2})
-	request := n.request(t, slices.Concat(held.Sockets, waiting.Sockets, orphans.Role(scene.Dialer)))
+	request := n.Request(t, slices.Concat(held.Sockets, waiting.Sockets, orphans.Role(scene.Dialer))...)
 	stale := request[len(request)-2]
 	stale.Cookie += 1 << 40
 	moved := &request[len(request)-1]
@@ -141,10 +142,10 @@ func TestCleanUpLeaves(t *testing.T) {
 	if d := time.Since(start); d < time.Second || d > 3*time.Second {
 		t.Errorf("it looked for %v, want 1.5 s", d)
 	}
-	if r.Destroyed.Sockets != 1 || r.Gone.Sockets != 1 || r.Left[another].Sockets != 1 || r.Left["it listens"].Sockets != 2 || r.Left[Held].Sockets != 8 {
+	if r.Destroyed.Sockets != 1 || r.Gone.Sockets != 1 || r.Left[Another].Sockets != 1 || r.Left["it listens"].Sockets != 2 || r.Left[Held].Sockets != 8 {
 		t.Errorf("%s; want 1 destroyed, 1 gone, 1 of another control group, 2 listeners and 8 held", r.String())
 	}
-	n.standing(t, slices.Concat(held.Sockets, waiting.Sockets))
+	n.Standing(t, slices.Concat(held.Sockets, waiting.Sockets)...)
 }
 
 // TestReusedByListener: the connection is gone and a listener is at its
@@ -153,15 +154,15 @@ func TestCleanUpLeaves(t *testing.T) {
 func TestReusedByListener(t *testing.T) {
 	require.Root(t)
 	ns := scene.NewNetns(t)
-	n := inside(ns, 0)
+	n := victimstest.Inside(ns, 0)
 	var fds []int
 	err := ns.Do(func() (err error) { fds, err = connected(); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closeAll(fds)
-	sender := n.socketOf(t, fds[0])
-	request := n.request(t, []scene.Socket{sender})
+	sender := socketOf(t, n, fds[0])
+	request := n.Request(t, sender)
 	set := open(t, request)
 	// connect(2) to AF_UNSPEC dissolves the association.
 	at, err := unix.Getsockname(fds[0])
@@ -172,14 +173,14 @@ func TestReusedByListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := n.socketOf(t, fds[0]); again.Cookie != sender.Cookie || again.State != reading.Listen {
+	if again := socketOf(t, n, fds[0]); again.Cookie != sender.Cookie || again.State != reading.Listen {
 		t.Fatalf("%+v does not listen with the cookie of %+v", again, sender)
 	}
 	r, err := set.Destroy(t.Context(), func(*remediate.Socket, *reading.Socket) string { return "" })
 	if err != nil || r.Destroyed.Sockets != 0 || r.Left["it listens"].Sockets != 1 {
 		t.Errorf("%s, error %v; want it left alone", r.String(), err)
 	}
-	n.standing(t, []scene.Socket{sender})
+	n.Standing(t, sender)
 }
 
 // TestCleanUpMPTCP: an MPTCP orphan goes by its subflow.
@@ -188,7 +189,7 @@ func TestCleanUpMPTCP(t *testing.T) {
 	ns := scene.NewNetns(t)
 	peer := scene.StartT(t, scene.ChildOptions{Netns: ns})
 	victim := scene.StartT(t, scene.ChildOptions{Netns: ns})
-	n := inside(ns, victim.PID())
+	n := victimstest.Inside(ns, victim.PID())
 	dialed, _, err := scene.Across(t.Context(), victim, peer, scene.Spec{Kind: scene.Unsent, Pairs: 3, MPTCP: true, SendBuffer: 1 << 16})
 	if errors.Is(err, scene.ErrUnavailable) {
 		require.Missing(t, "MPTCP", "its orphans are not tried")
@@ -197,7 +198,7 @@ func TestCleanUpMPTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	var named []scene.Socket
-	rows := n.rows(t)
+	rows := n.Rows(t)
 	for _, d := range dialed.Role(scene.Dialer) {
 		for cookie, row := range rows {
 			if row.MPTCP && row.Local == d.Local {
@@ -205,14 +206,14 @@ func TestCleanUpMPTCP(t *testing.T) {
 			}
 		}
 	}
-	set := open(t, n.request(t, named))
+	set := open(t, n.Request(t, named...))
 	victim.Kill()
 	r, err := set.CleanUp(t.Context(), 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(r.String())
-	rows = n.rows(t)
+	rows = n.Rows(t)
 	for _, s := range named {
 		if row, ok := rows[s.Cookie]; ok {
 			t.Errorf("still there: %+v", row)
@@ -227,15 +228,15 @@ func TestCleanUpGivenUp(t *testing.T) {
 	require.Root(t)
 	ns := scene.NewNetns(t)
 	child := scene.StartT(t, scene.ChildOptions{Netns: ns})
-	n := inside(ns, child.PID())
+	n := victimstest.Inside(ns, child.PID())
 	orphans := scene.BuildT(t, child, scene.Spec{Kind: scene.Orphan, Pairs: 2})
-	set := open(t, n.request(t, orphans.Role(scene.Dialer)))
+	set := open(t, n.Request(t, orphans.Role(scene.Dialer)...))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := set.CleanUp(ctx, time.Second); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	n.standing(t, orphans.Role(scene.Dialer))
+	n.Standing(t, orphans.Role(scene.Dialer)...)
 }
 
 func TestSize(t *testing.T) {
