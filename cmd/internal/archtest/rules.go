@@ -50,7 +50,7 @@ var rules = []rule{{
 }, {
 	why:    "what is told of a record is computed from it alone",
 	from:   []string{"daemon/event"},
-	only:   []string{"daemon/reading", "daemon/record"},
+	only:   []string{"daemon/reading", "daemon/record", "daemon/event"},
 	direct: impure,
 }, {
 	why:  "a leaf reads one kernel interface; what readings mean together is decided above",

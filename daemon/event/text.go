@@ -1,0 +1,303 @@
+package event
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+)
+
+// MaxLine bounds the first line of a text, in bytes.
+const MaxLine = 200
+
+// maxName bounds a name in a first line, in bytes: the numbers must have room.
+const maxName = 64
+
+// Text tells one event: a line that says it all, and more below.
+type Text struct {
+	Event    string // the kind's id
+	Severity string
+	Line     string // at most MaxLine bytes
+	More     []string
+}
+
+// String is the line with the others below.
+func (t Text) String() string { return strings.Join(append([]string{t.Line}, t.More...), "\n") }
+
+// Case is what a text is about. What is not known is left out.
+type Case struct {
+	Incident, Rule, Key string
+	About, Severity     string // the rule's
+	At                  time.Time
+	Since               time.Time // of the first pending
+	Pool                Pool
+	Fill                float64 // where Pool is not known
+	Level               string
+	Owner               *record.Suspect
+	// Others fire for the same rule, too; MoreOthers counts those beyond.
+	Others     []record.Suspect
+	MoreOthers int
+	RunnersUp  []record.Suspect
+	Condition  string
+	Numbers    record.Numbers
+	Mode       string
+	ModeWhy    string
+	// Steps are the actions that the rule comes to, in order.
+	Steps []string
+	// See is what `tcpmemctl explain` takes; Incident where it is "".
+	See string
+}
+
+// Pool is the TCP memory of the host, in bytes.
+type Pool struct{ Used, Pressure, Max int64 }
+
+// PoolOf gives that of a sample.
+func PoolOf(s *reading.Sample) Pool {
+	if s == nil {
+		return Pool{}
+	}
+	return Pool{s.Used.Bytes(s.PageSize), s.Mem.Pressure.Bytes(s.PageSize), s.Mem.Max.Bytes(s.PageSize)}
+}
+
+// CaseOf takes from a record what it knows.
+func CaseOf(r *record.Record) Case {
+	c := Case{Incident: r.Incident, Rule: r.Rule, Key: r.Key, At: r.At, See: cmp.Or(r.Action, r.ID)}
+	switch {
+	case r.State != nil:
+		c.Since, c.Level, c.Numbers, c.Owner, c.Mode = r.State.Since.At, r.State.Level, r.State.Numbers, r.State.Owner, r.State.Mode
+		c.See = r.Incident
+	case r.Decision != nil:
+		c = c.With(r.Decision)
+	case r.Intent != nil:
+		c = c.With(&r.Intent.Decision)
+	}
+	return c
+}
+
+// With adds what a decision knows.
+func (c Case) With(d *record.Decision) Case {
+	c.About, c.Level, c.Fill, c.Owner = cmp.Or(c.About, d.About), d.Level, d.Fill, d.Owner
+	c.RunnersUp, c.Condition, c.Numbers, c.Mode, c.ModeWhy = d.RunnersUp, d.Condition, d.Numbers, d.Mode, d.ModeWhy
+	return c
+}
+
+// Firing tells that a rule fires.
+func Firing(c Case) Text {
+	line := c.name() + c.holds()
+	if c.Owner == nil {
+		line = c.name() + c.pool()
+		if c.About != "" {
+			line += ": " + prose.Escape(c.About)
+		}
+	} else {
+		line += "; " + c.pool()
+	}
+	if n := len(c.Others) + c.MoreOthers; n > 0 {
+		line += fmt.Sprintf("; and %d more", n)
+	}
+	t := c.text(RuleFiring, line)
+	t.say("rule", c.About)
+	t.add(c.since())
+	t.who(&c)
+	for i := range c.Others {
+		t.add("also: " + brief(&c.Others[i]))
+	}
+	if c.MoreOthers > 0 {
+		t.add(fmt.Sprintf("and %d more", c.MoreOthers))
+	}
+	t.numbers(&c)
+	t.add(c.plan())
+	t.see(&c)
+	return t
+}
+
+// Ended tells that what fired is over.
+func Ended(c Case, s *record.State) Text {
+	line := c.name() + "over"
+	if c.Owner != nil {
+		line += " for " + short(c.Owner.Name)
+	} else if c.Key != "" && c.Key != "host" {
+		line += " for " + short(c.Key)
+	}
+	if !c.Since.IsZero() && c.At.After(c.Since) {
+		line += " after " + prose.Duration(c.At.Sub(c.Since))
+	}
+	line += ": " + endWords(s)
+	t := c.text(RuleEnded, line)
+	t.say("rule", c.About)
+	if p := c.pool(); p != "" {
+		t.add("now: " + p)
+	}
+	t.see(&c)
+	return t
+}
+
+func endWords(s *record.State) string {
+	if s.Why != "" {
+		return prose.Escape(s.Why)
+	}
+	return string(s.End)
+}
+
+// Decided tells what was decided about a step.
+func Decided(c Case, d *record.Decision) Text {
+	c = c.With(d)
+	what := c.name() + DecisionWords(d)
+	t := c.text(kindOfChoice(d.Choice), what)
+	t.say("rule", c.About)
+	t.say("why", d.Why)
+	t.say("refused by", d.Guard)
+	t.who(&c)
+	for i := range d.RunnersUp {
+		t.add("runner-up: " + brief(&d.RunnersUp[i]))
+	}
+	t.numbers(&c)
+	t.see(&c)
+	return t
+}
+
+func kindOfChoice(c record.Choice) string {
+	switch c {
+	case record.ChoseAct:
+		return ActionIntent
+	case record.ChoseDryRun:
+		return WouldAct
+	case record.ChoseRefuse:
+		return Refused
+	case record.ChoseHold:
+		return Held
+	case record.ChoseNothing:
+		return Exhausted
+	}
+	return Waiting
+}
+
+// DecisionWords says in one clause what was decided.
+func DecisionWords(d *record.Decision) string {
+	target := ""
+	if d.Owner != nil && d.Touches != "nothing" {
+		target = " on " + short(d.Owner.Name)
+	}
+	action := prose.Escape(d.Action) + target
+	switch d.Choice {
+	case record.ChoseAct:
+		if d.Touches == "nothing" {
+			return "tells by " + action
+		}
+		return "acts: " + action + predicted(d)
+	case record.ChoseDryRun:
+		return "would do " + action + predicted(d) + "; " + prose.Escape(d.ModeWhy)
+	case record.ChoseRefuse:
+		return "does not do " + action + ": " + prose.Escape(d.Why)
+	case record.ChoseHold:
+		return "held: " + action + ": " + prose.Escape(d.Why)
+	case record.ChoseWait:
+		return "waits with " + action + ": " + prose.Escape(d.Why)
+	}
+	return prose.Escape(d.Why)
+}
+
+func predicted(d *record.Decision) string {
+	if d.Predicted == nil || *d.Predicted <= 0 {
+		return ""
+	}
+	return ", which holds " + prose.Bytes(*d.Predicted)
+}
+
+// Resulted tells what an action answered. d is what it was decided by, nil
+// where that is not known.
+func Resulted(c Case, d *record.Decision, r *record.Result) Text {
+	if d != nil {
+		c = c.With(d)
+	}
+	t := c.text(ActionResult, c.name()+actionName(d)+": "+ResultWords(r))
+	if r.Outcome == record.Done || r.Outcome == record.Delivered {
+		t.Severity = Info
+	}
+	t.say("rule", c.About)
+	for _, ch := range r.Changes {
+		t.add(ChangeWords(ch))
+	}
+	t.see(&c)
+	return t
+}
+
+func actionName(d *record.Decision) string {
+	if d == nil {
+		return "action"
+	}
+	s := prose.Escape(d.Action)
+	if d.Owner != nil && d.Touches != "nothing" {
+		s += " on " + short(d.Owner.Name)
+	}
+	return s
+}
+
+// ResultWords says in one clause how an action came out.
+func ResultWords(r *record.Result) string {
+	s := string(r.Outcome)
+	if r.Code != "" {
+		s += " (" + prose.Escape(r.Code) + ")"
+	}
+	if r.TookSeconds > 0 {
+		s += " after " + prose.Seconds(r.TookSeconds)
+	}
+	if r.Message != "" {
+		s += ": " + prose.Escape(r.Message)
+	}
+	return s
+}
+
+// ChangeWords says what was changed.
+func ChangeWords(c record.Change) string {
+	return prose.Escape(c.What) + ": " + prose.Escape(c.Before) + " -> " + prose.Escape(c.After)
+}
+
+// Measured tells an action's effect.
+func Measured(c Case, d *record.Decision, e *record.Effect) Text {
+	if d != nil {
+		c = c.With(d)
+	}
+	t := c.text(ActionEffect, c.name()+actionName(d)+": "+EffectWords(e))
+	switch e.Verdict {
+	case record.NoEffect:
+		t.Severity = Warning
+	case record.Worse:
+		t.Severity = Critical
+	}
+	t.say("rule", c.About)
+	t.say("why", e.Why)
+	t.see(&c)
+	return t
+}
+
+// EffectWords says in one clause what an action brought.
+func EffectWords(e *record.Effect) string {
+	s := string(e.Verdict)
+	fell := func(what string, before, after *int64) {
+		if before != nil && after != nil {
+			s += fmt.Sprintf(", %s %s -> %s", what, prose.Bytes(*before), prose.Bytes(*after))
+		}
+	}
+	fell("target", e.TargetBefore, e.TargetAfter)
+	fell("pool", e.PoolBefore, e.PoolAfter)
+	if s == string(e.Verdict) && e.Why != "" {
+		s += ": " + prose.Escape(e.Why)
+	}
+	return s
+}
+
+// Told tells an event of the daemon itself.
+func Told(e *record.Event) Text {
+	k := KindOf(e.ID)
+	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip("tcpmemd: "+prose.Escape(e.Text), MaxLine)}
+	if e.By != nil {
+		t.add(fmt.Sprintf("by uid %d, pid %d", e.By.UID, e.By.PID))
+	}
+	t.say("what to do", k.Do)
+	return t
+}
