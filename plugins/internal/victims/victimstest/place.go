@@ -96,7 +96,17 @@ func (p Place) Gone(t testing.TB, made ...scene.Socket) {
 	}
 }
 
-// UsedPages is sockstat's mem: of the whole host, so of other tests too.
+// Bytes is what the sockets of the namespace hold of the pool.
+func (p Place) Bytes(t testing.TB) (sum int64) {
+	t.Helper()
+	for _, row := range p.Rows(t) {
+		sum += row.Mem.Bytes()
+	}
+	return sum
+}
+
+// UsedPages is sockstat's mem: of the whole host, so of whatever else runs on
+// it too. To be shown, not to be relied on.
 func UsedPages(t testing.TB) (pages int64) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/net/sockstat")
