@@ -293,6 +293,7 @@ func (e *Engine) decision(d *due, in *Input, choice record.Choice, guard, why st
 		}
 	}
 	dec.Record = rec
+	s.decided = record.Decision{Choice: choice, Guard: guard, Why: why}
 	return dec
 }
 

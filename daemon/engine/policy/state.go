@@ -22,6 +22,8 @@ type state struct {
 	mode  Mode // effective, at the last look
 	told  bool // somebody was
 	shown record.State
+	// decided is the last decision, as far as people ask for it.
+	decided record.Decision
 }
 
 // ladder is how far the steps of a firing key have come.
