@@ -92,7 +92,19 @@ var rules = []rule{{
 }, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},
-	never: []string{"daemon", "cmd"},
+	never: []string{"daemon", "cmd", "plugins"},
+}, {
+	why:   "what starts plugins is not linked into them",
+	from:  []string{"=remediate", "remediate/proto"},
+	never: []string{"remediate/runner", "remediate/launch", "remediate/remediatetest"},
+}, {
+	why:  "what executes a plugin knows processes and rights, not the contract",
+	from: []string{"remediate/launch"},
+	only: []string{},
+}, {
+	why:  "the runner knows plugins by the contract alone",
+	from: []string{"remediate/runner"},
+	only: []string{"=remediate", "remediate/proto", "remediate/launch"},
 }, {
 	why:   "fakes are for tests",
 	from:  []string{""},
