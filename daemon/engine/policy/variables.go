@@ -121,7 +121,7 @@ var variables = []Variable{
 		Doc: "count / limit"},
 	{Name: "orphans.rise", Type: TypeNumber, Unit: "sockets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(orphanCount),
 		Doc: "how many more there are than 10 s ago; negative where fewer"},
-	{Name: "orphans.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Orphan, bytesOf),
+	{Name: "orphans.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Orphan, tallyBytes),
 		Doc: "what they hold"},
 
 	{Name: "kernel.aborts_on_memory", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(abortsOnMemory),
@@ -154,9 +154,9 @@ var variables = []Variable{
 	{Name: "conntrack.share", Type: TypeShare, Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return part(u.Count, u.Limit) }),
 		Doc: "count / limit"},
 
-	{Name: "hidden.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Hidden, bytesOf),
+	{Name: "hidden.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Hidden, tallyBytes),
 		Doc: "held by sockets that a process has open and no dump shows"},
-	{Name: "hidden.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofClass(reading.Hidden, socketsOf),
+	{Name: "hidden.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofClass(reading.Hidden, tallySockets),
 		Doc: "how many of them were found"},
 	{Name: "hidden.estimate", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return float64(r.Ledger.HiddenEstimate) }),
 		Doc: "how many there are by the kernel's counters, an upper bound"},
@@ -270,8 +270,8 @@ func ofClass(c reading.Class, of func(reading.Tally) int64) number {
 	return ofReading(func(r *reading.Reading) float64 { return float64(of(r.Ledger.Classes[c])) })
 }
 
-func bytesOf(t reading.Tally) int64   { return t.Bytes }
-func socketsOf(t reading.Tally) int64 { return t.Sockets }
+func tallyBytes(t reading.Tally) int64   { return t.Bytes }
+func tallySockets(t reading.Tally) int64 { return t.Sockets }
 
 func containerOf(o *reading.Owner) string {
 	switch {
