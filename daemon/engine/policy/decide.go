@@ -180,8 +180,8 @@ func (e *Engine) attempt(d *due, in *Input, mem *Memory) *attempt {
 		rule: d.state.rule, step: d.step, info: d.info, key: d.state.key, in: in, cfg: &e.cfg, mem: mem,
 		mode: d.mode, why: d.why, holds: Yes, seen: in.Now, fired: d.state.fired,
 	}
-	if d.info.Touches == TouchesOwner {
-		a.owner = d.sub.target
+	if d.info.Touches != TouchesNothing {
+		a.owner = d.sub.target // also where it touches the host: it may do so for this owner
 	}
 	if a.owner != nil {
 		if s, ok := e.seen[a.owner.Key]; ok {

@@ -227,14 +227,14 @@ func stale(a *attempt) string {
 		return "there is no full reading yet"
 	case f.Age >= maxAge:
 		return fmt.Sprintf("the last full reading is %s old", f.Age.Round(time.Second))
-	case a.info.Touches == TouchesOwner && f.Reading.IndexAge > maxIndexAge:
+	case a.owner != nil && f.Reading.IndexAge > maxIndexAge:
 		return fmt.Sprintf("some processes were last read %s ago", f.Reading.IndexAge.Round(time.Second))
 	}
 	return ""
 }
 
 func partial(a *attempt) string {
-	if r := a.in.Facts.Reading; r != nil && r.Partial && a.info.Touches == TouchesOwner {
+	if r := a.in.Facts.Reading; r != nil && r.Partial && a.owner != nil {
 		return "the last reading ended early"
 	}
 	return ""
@@ -256,7 +256,7 @@ func underCovered(a *attempt) string {
 }
 
 func weakEvidence(a *attempt) string {
-	if a.info.Touches != TouchesOwner || a.owner == nil {
+	if a.owner == nil {
 		return ""
 	}
 	kinds, least := a.info.Evidence, a.info.EvidenceShare
