@@ -49,6 +49,7 @@ func (a *Action) Describe() remediate.Description {
 		Evidence:      []string{"fd", "closed-by", "last-seen"},
 		EvidenceShare: 0.5,
 		NeedsSockets:  true,
+		Connections:   true,
 		Settings: []remediate.Setting{{
 			Name: "class", Type: "list",
 			About: "classes to destroy, of orphan and owned; orphan alone where it is left out, with the verdict slow-peer both",

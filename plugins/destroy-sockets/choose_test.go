@@ -27,7 +27,7 @@ func TestValidate(t *testing.T) {
 		`{"remote":"example.org"}`:                 `remote: "example.org" is no address`,
 		`{"max":0}`:                                "max: want 1 or more",
 		`{"max":1.5}`:                              "max: want a whole number",
-		`{"classes":["orphan"]}`:                      "did you mean class?",
+		`{"classes":["orphan"]}`:                   "did you mean class?",
 		`{"remote":"192.0.2.1\u001b[2J"}`:          `\x1b`,
 		`{"class":"orphan","state":[],"remote":1}`: "class: want a list",
 	} {
