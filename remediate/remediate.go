@@ -59,6 +59,10 @@ type Description struct {
 	Evidence      []string
 	EvidenceShare float64
 	Settings      []Setting
+	// Connections: Run ends connections and leaves their holder alone. Only
+	// such an action may follow a verdict of slow-peer, whose holder is the
+	// victim.
+	Connections bool
 	// NeedsSockets: Run wants the owner's sockets in Request.Sockets.
 	NeedsSockets bool
 	// Lease: what Run changes is lent for a time. tcpmemd first runs it dry,

@@ -31,7 +31,7 @@ func descriptionToProto(d Description) *proto.Description {
 		Name: clip(d.Name, MaxCodeBytes), Version: clip(d.Version, MaxCodeBytes), About: clip(d.About, MaxTextBytes),
 		Touches: touchesToProto[d.Touches], Capabilities: d.Capabilities,
 		Evidence: d.Evidence, EvidenceShare: d.EvidenceShare,
-		NeedsSockets: d.NeedsSockets, Lease: d.Lease, CanUndo: d.CanUndo,
+		Connections: d.Connections, NeedsSockets: d.NeedsSockets, Lease: d.Lease, CanUndo: d.CanUndo,
 	}
 	for _, s := range d.Settings {
 		out.Settings = append(out.Settings, &proto.Setting{

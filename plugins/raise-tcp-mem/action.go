@@ -58,6 +58,9 @@ func (a *Action) Describe() remediate.Description {
 			Name: "min_available", Type: "share", Default: "10%",
 			About: "share of the host's memory that must be available beside the added bytes",
 		}, {
+			Name: "duration", Type: "duration", Default: "30m",
+			About: "how long it is raised; extended while the memory is in use, to four times this at most",
+		}, {
 			Name: "force", Type: "bool", Default: "false",
 			About: "end the lease though the memory is in use; tcpmemd says so at the hard end",
 		}},

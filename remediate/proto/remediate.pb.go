@@ -189,6 +189,7 @@ type Description struct {
 	NeedsSockets  bool                   `protobuf:"varint,9,opt,name=needs_sockets,json=needsSockets,proto3" json:"needs_sockets,omitempty"`
 	Lease         bool                   `protobuf:"varint,10,opt,name=lease,proto3" json:"lease,omitempty"`
 	CanUndo       bool                   `protobuf:"varint,11,opt,name=can_undo,json=canUndo,proto3" json:"can_undo,omitempty"`
+	Connections   bool                   `protobuf:"varint,12,opt,name=connections,proto3" json:"connections,omitempty"` // ends connections, leaves their holder alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +297,13 @@ func (x *Description) GetLease() bool {
 func (x *Description) GetCanUndo() bool {
 	if x != nil {
 		return x.CanUndo
+	}
+	return false
+}
+
+func (x *Description) GetConnections() bool {
+	if x != nil {
+		return x.Connections
 	}
 	return false
 }
@@ -1598,7 +1606,7 @@ var File_remediate_proto protoreflect.FileDescriptor
 const file_remediate_proto_rawDesc = "" +
 	"\n" +
 	"\x0fremediate.proto\x12\fremediate.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xf2\x02\n" +
+	"\x0fDescribeRequest\"\x94\x03\n" +
 	"\vDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1611,7 +1619,8 @@ const file_remediate_proto_rawDesc = "" +
 	"\rneeds_sockets\x18\t \x01(\bR\fneedsSockets\x12\x14\n" +
 	"\x05lease\x18\n" +
 	" \x01(\bR\x05lease\x12\x19\n" +
-	"\bcan_undo\x18\v \x01(\bR\acanUndo\"}\n" +
+	"\bcan_undo\x18\v \x01(\bR\acanUndo\x12 \n" +
+	"\vconnections\x18\f \x01(\bR\vconnections\"}\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +

@@ -51,7 +51,7 @@ func descriptionFromProto(name string, d *proto.Description) (*remediate.Descrip
 	out := &remediate.Description{
 		Name: d.GetName(), Version: d.GetVersion(), About: d.GetAbout(), Touches: touchesFromProto[d.GetTouches()],
 		Capabilities: d.GetCapabilities(), Evidence: d.GetEvidence(), EvidenceShare: d.GetEvidenceShare(),
-		NeedsSockets: d.GetNeedsSockets(), Lease: d.GetLease(), CanUndo: d.GetCanUndo(),
+		Connections: d.GetConnections(), NeedsSockets: d.GetNeedsSockets(), Lease: d.GetLease(), CanUndo: d.GetCanUndo(),
 	}
 	switch {
 	case out.Name != name:

@@ -28,9 +28,7 @@ func BenchmarkCold(b *testing.B) {
 			b.Fatal(err)
 		}
 		answered += time.Since(began)
-		if err := r.end(s, p); err != nil {
-			b.Fatal(err)
-		}
+		r.end(s, p)
 	}
 	b.ReportMetric(float64(answered.Microseconds())/float64(b.N)/1000, "ms/answer")
 }

@@ -115,12 +115,10 @@ func wrap(plugin string, phase Phase, err error) error {
 	if err == nil {
 		return nil
 	}
-	var done *Error
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*Error](err); ok {
 		return done
 	}
-	var f *failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		return &Error{plugin, phase, f.kind, f.err}
 	}
 	return &Error{plugin, phase, KindNotStarted, err}

@@ -304,7 +304,7 @@ func (a action) Run(ctx context.Context, r *remediate.Request) (*remediate.Respo
 		err := os.WriteFile(filepath.Join(os.TempDir(), "large"), make([]byte, 8<<20), 0o600)
 		message = fmt.Sprint(err)
 	case "removes its folder":
-		_ = os.RemoveAll(os.TempDir())
+		_ = os.RemoveAll(os.Getenv("TMPDIR"))
 	case "rights", "user":
 		message = strings.Join([]string{
 			statusLine("CapInh"), statusLine("CapPrm"), statusLine("CapEff"), statusLine("CapBnd"), statusLine("CapAmb"),

@@ -141,7 +141,7 @@ func (p *process) watch(io *pipes) {
 		io.closeOurs() // who is stuck keeps them open
 	}
 	if p.conn != nil {
-		p.conn.Close()
+		_ = p.conn.Close()
 	}
 	select {
 	case conn := <-p.first: // nobody called
@@ -167,12 +167,10 @@ func (p *process) kill() {
 	p.await(2 * killTime)
 }
 
-func (p *process) await(within time.Duration) bool {
+func (p *process) await(within time.Duration) {
 	select {
 	case <-p.over:
-		return true
 	case <-time.After(within):
-		return false
 	}
 }
 
@@ -265,7 +263,7 @@ func (p *process) followStdio() {
 		// The message is known by its wire format alone: field 2 holds the bytes.
 		var data emptypb.Empty
 		if err := stream.RecvMsg(&data); err != nil {
-			w.Close()
+			_ = w.Close()
 			return
 		}
 		_, _ = w.Write(field(data.ProtoReflect().GetUnknown(), 2))

@@ -472,7 +472,7 @@ func (r *Runner) settle(ctx context.Context, s *slot) error {
 	}
 	if p := s.acting.Load(); p != nil {
 		s.acting.Store(nil)
-		return r.end(s, p)
+		r.end(s, p)
 	}
 	return nil
 }
@@ -485,11 +485,9 @@ func (r *Runner) isWanted(s *slot) bool {
 
 // end stops a process that has behaved so far. That it had to be killed is
 // told, and no failure of the call that it answered.
-func (r *Runner) end(s *slot, p *process) error {
-	err := wrap(s.plugin.Name, PhaseEnd, p.stop(r.cfg.Stop))
-	if err != nil {
+func (r *Runner) end(s *slot, p *process) {
+	if err := wrap(s.plugin.Name, PhaseEnd, p.stop(r.cfg.Stop)); err != nil {
 		r.cfg.Log.Warn("plugin did not end well", "plugin", s.plugin.Name, "err", err)
 		r.note(s, PhaseEnd, err)
 	}
-	return err
 }

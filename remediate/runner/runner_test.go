@@ -39,8 +39,7 @@ func run(t *testing.T, r *Runner) *remediate.Response {
 }
 
 func kindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return ""

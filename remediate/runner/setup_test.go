@@ -18,7 +18,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // /tmp is. It is short, for sockets.
 func safeDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(safeBase(t), "tcpmemd-test-")
+	dir, err := os.MkdirTemp(safeBase(t), "tcpmemd-test-") //nolint:usetesting // short, and not under /tmp
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func program(t testing.TB) string {
 	master.Lock()
 	defer master.Unlock()
 	if master.dir == "" {
-		dir, err := os.MkdirTemp(safeBase(t), "tcpmemd-test-")
+		dir, err := os.MkdirTemp(safeBase(t), "tcpmemd-test-") //nolint:usetesting // a plugin may not be under /tmp
 		if err != nil {
 			t.Fatal(err)
 		}

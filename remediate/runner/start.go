@@ -253,8 +253,7 @@ func (p *process) connect(ctx context.Context, path string) error {
 	p.socket = path
 	conn, err := p.dial(ctx)
 	if err != nil {
-		var f *failure
-		if errors.As(err, &f) {
+		if _, ok := errors.AsType[*failure](err); ok {
 			return err
 		}
 		return fail(KindNetwork, "connect to its socket: %w", err)
