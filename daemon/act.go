@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
@@ -59,7 +60,7 @@ type action struct {
 	// Telling only.
 	end  *record.State // what is told is the end of this
 	redo *store.Outbox // what is told was not delivered before
-	text Telling
+	text event.Text
 
 	answer chan<- *record.Result // of who asked by hand
 }
@@ -102,7 +103,9 @@ func (j *judge) intend(a *action, now record.Stamp) {
 		j.post(func() { j.intended(a, fmt.Errorf("the disk did not take the intent within %s", intentWait)) })
 	})
 	j.append(&rec, func(err error) { j.post(func() { j.intended(a, err) }) })
-	j.cfg.Say(&rec)
+	if a.touches() {
+		j.say(&rec, nil)
+	}
 }
 
 func (j *judge) intended(a *action, err error) {
@@ -283,7 +286,11 @@ func (j *judge) finish(a *action, res record.Result) {
 		Action: a.id, Result: &res,
 	}
 	j.append(&rec, nil)
-	j.cfg.Say(&rec)
+	if a.touches() {
+		j.say(&rec, &a.dec.Record)
+	} else if res.Outcome != record.Delivered {
+		j.cfg.Say(a.text, &rec) // at least here
+	}
 	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
 	if a.answer != nil {
 		a.answer <- &res // buffered by who asked

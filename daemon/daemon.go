@@ -19,6 +19,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/trend"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/kmsg"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -62,11 +63,9 @@ type Config struct {
 	// Both are asked right before acting, too, and must not block.
 	Paused func() PauseState
 	Stop   func() string
-	// Say tells the journal or the terminal what was decided and done; Text
-	// writes what an alert says, end being set where it is over. Neither may
-	// block.
-	Say  func(*record.Record)
-	Text func(d *policy.Decision, end *record.State, incident string) Telling
+	// Say tells the journal or the terminal what was decided and done. It must
+	// not block.
+	Say func(event.Text, *record.Record)
 
 	Hostname string
 	// OrphansVanish: the start-up probe destroyed an orphan, and it was gone.

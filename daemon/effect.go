@@ -95,7 +95,7 @@ func (j *judge) effect(a *action, e record.Effect, now record.Stamp) {
 		Action: a.id, Effect: &e,
 	}
 	j.append(&rec, nil)
-	j.cfg.Say(&rec)
+	j.say(&rec, &a.dec.Record)
 	j.engine.Measured(&a.dec, e.Verdict, now)
 	j.free(a)
 }

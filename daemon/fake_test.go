@@ -145,10 +145,10 @@ func (h *fakeHost) began(start time.Time) (at []time.Duration) {
 // fakeNotifier keeps what it was told and when.
 type fakeNotifier struct {
 	mu     sync.Mutex
-	events []event
+	events []noted
 }
 
-type event struct {
+type noted struct {
 	what string
 	at   time.Time
 }
@@ -156,7 +156,7 @@ type event struct {
 func (n *fakeNotifier) note(what string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.events = append(n.events, event{what, time.Now()})
+	n.events = append(n.events, noted{what, time.Now()})
 	return nil
 }
 

@@ -245,8 +245,14 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	if opened {
 		j.book.write(p, now)
 	}
-	if c.State.Phase != record.Pending {
-		j.log.Debug("rule "+string(c.State.Phase), "rule", c.Rule.Name, "key", c.Key, "why", c.State.Why)
+	if (opened || closed) && !j.tells(c.Rule) {
+		// Nobody else says so.
+		d := policy.Decision{Rule: c.Rule, Keys: []string{c.Key}, Record: record.Decision{Owner: c.State.Owner, Numbers: c.State.Numbers, Condition: c.Rule.When.String(), Level: c.State.Level, Mode: c.State.Mode}}
+		var end *record.State
+		if closed {
+			end = &c.State
+		}
+		j.cfg.Say(j.words(&d, p.ID, end), &rec)
 	}
 }
 
@@ -267,7 +273,7 @@ func (j *judge) decided(d policy.Decision, now record.Stamp) {
 	if d.Record.Choice == record.ChoseDryRun {
 		j.dryRun(&d, rec.Incident, now)
 	}
-	j.cfg.Say(&rec)
+	j.say(&rec, nil)
 }
 
 // dryRun records what would have been done, as an action that nothing came of.
@@ -297,7 +303,7 @@ func (j *judge) event(id, severity, text string, by *record.Caller) {
 		Event: &record.Event{ID: id, Severity: severity, Text: text, By: by},
 	}
 	j.append(&rec, nil)
-	j.cfg.Say(&rec)
+	j.say(&rec, nil)
 }
 
 // historyOf is what is recorded of this moment; r is set where a full reading

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
@@ -94,10 +94,7 @@ func (c Config) withDefaults() Config {
 		c.Stop = func() string { return "" }
 	}
 	if c.Say == nil {
-		c.Say = func(*record.Record) {}
-	}
-	if c.Text == nil {
-		c.Text = func(d *policy.Decision, _ *record.State, _ string) Telling { return Telling{Text: d.Rule.About} }
+		c.Say = func(event.Text, *record.Record) {}
 	}
 	if c.Clock == nil {
 		start := time.Now()

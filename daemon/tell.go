@@ -12,11 +12,6 @@ import (
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
-// Telling is what is told of a decision: in words, and by which kind of event.
-type Telling struct {
-	Event, Severity, Text string
-}
-
 // maxTelling bounds the tellings that wait for the one under way. What is
 // beyond it goes to the outbox at once.
 const maxTelling = 32
@@ -24,8 +19,8 @@ const maxTelling = 32
 // queueTelling lines up an action that touches nothing: they run one after the
 // other, beside what touches.
 func (j *judge) queueTelling(a *action) {
-	if a.text.Text == "" {
-		a.text = j.cfg.Text(&a.dec, a.end, a.incident)
+	if a.text.Line == "" {
+		a.text = j.words(&a.dec, a.incident, a.end)
 	}
 	j.telling = append(j.telling, a)
 	if len(j.telling) == 1 {
@@ -38,7 +33,7 @@ func (j *judge) runTelling(a *action) {
 	if a.request == nil {
 		target := &policy.Target{Owner: a.dec.Owner}
 		a.request = j.request(a, target)
-		a.request.Text, a.request.Event, a.request.Severity = a.text.Text, a.text.Event, a.text.Severity
+		a.request.Text, a.request.Event, a.request.Severity = a.text.String(), a.text.Event, a.text.Severity
 		if r := j.now.Reading; r != nil && a.dec.Owner != nil {
 			for i := range r.Owners {
 				if o := &r.Owners[i]; o.Key != a.dec.Owner.Key && len(a.request.RunnersUp) < 4 {
@@ -176,7 +171,7 @@ func (o *outbox) turn(j *judge, now record.Stamp) {
 			o.remove(entry.ID)
 			return // its plugin is not known any more, or another one now
 		}
-		a.text.Text = req.Text
+		a.text.Line = req.Text
 		a.dec.Record = record.Decision{
 			Choice: record.ChoseAct, Why: fmt.Sprintf("attempt %d: it was not delivered before", entry.Attempts+1),
 			Step: req.Step, Action: entry.Action, Touches: string(policy.TouchesNothing), RunnersUp: []record.Suspect{},

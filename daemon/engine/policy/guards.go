@@ -36,7 +36,7 @@ type attempt struct {
 	cfg   *Config
 	mem   *Memory
 	mode  Mode
-	why   string // of the mode
+	why   string       // of the mode
 	seen  record.Stamp // since when the owner is known
 	fired record.Stamp // since when the rule fires for it
 	// then is the decision that was made, where this is the look right before
