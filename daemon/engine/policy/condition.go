@@ -117,6 +117,20 @@ func (c *Condition) Numbers(v *Vars) record.Numbers {
 	return numbers
 }
 
+func (name *Variable) isKnown(v *Vars) bool {
+	switch {
+	case name.truth != nil:
+		return name.truth(v) != Unknown
+	case name.text != nil:
+		_, ok := name.text(v)
+		return ok
+	case name.number != nil:
+		_, ok := name.number(v)
+		return ok
+	}
+	return true
+}
+
 func (name *Variable) value(v *Vars) any {
 	switch name.Type {
 	case TypeBool:

@@ -101,7 +101,10 @@ func TestEval(t *testing.T) {
 		`tcp.fill / (tcp.fill - tcp.fill) > 0`:               Yes, // without end
 		`(tcp.fill - tcp.fill) / (tcp.fill - tcp.fill) == 0`: Unknown,
 		`max(conntrack.share, tcp.fill) > 0`:                 Unknown,
-		`(conntrack.share > 0) == true`:                      Unknown,
+		`known(tcp.fill) && known(tcp.level) && known(tcp.under_pressure) && known(daemon.blind_ids)`: Yes,
+		`known(conntrack.share) && conntrack.share > 0.75`:                                            No,
+		`!known(conntrack.share) || conntrack.share > 0.75`:                                           Yes,
+		`(conntrack.share > 0) == true`:                                                               Unknown,
 	} {
 		if got := compiled(t, text, Unit).Eval(v); got != want {
 			t.Errorf("%s is %v, want %v", text, got, want)
@@ -236,22 +239,23 @@ func TestCompileErrors(t *testing.T) {
 		{`owner.name matches owner.unit`, 11, "matches needs a constant on its right"},
 		{`tcp.fill > 0.7 &&`, 16, "unexpected token EOF"},
 		{`tcp.fill = 0.7`, 9, "unexpected token Operator(\"=\")"},
-		{`any(daemon.blind_ids, # == "x")`, 0, "any is no function here: there are min, max, abs and duration"},
-		{`len(daemon.blind_ids) > 1`, 0, "len is no function here: there are min, max, abs and duration"},
-		{`now() > 1`, 0, "now is no function here: there are min, max, abs and duration"},
-		{`tcp.used() > 1`, 4, "tcp.used is no function here: there are min, max, abs and duration"},
+		{`any(daemon.blind_ids, # == "x")`, 0, "any is no function here: there are known, min, max, abs and duration"},
+		{`len(daemon.blind_ids) > 1`, 0, "len is no function here: there are known, min, max, abs and duration"},
+		{`now() > 1`, 0, "now is no function here: there are known, min, max, abs and duration"},
+		{`tcp.used() > 1`, 4, "tcp.used is no function here: there are known, min, max, abs and duration"},
 		{`(tcp.growth ?? 0) > 1`, 12, "the operator ?? has no use here"},
-		{`tcp.eta != nil`, 11, "nil has no use here: what is not known makes a condition unknown where it is needed"},
+		{`tcp.eta != nil`, 11, "nil has no use here: ask known(tcp.eta)"},
 		{`tcp.under_pressure ? true : false`, -1, "a choice has no use here: write && and ||"},
-		{`let x = 1; x > 0`, 4, "only variables, constants, operators, min, max, abs and duration may be used"},
-		{`true; false`, 0, "only variables, constants, operators, min, max, abs and duration may be used"},
+		{`let x = 1; x > 0`, 4, "only variables, constants, operators, known, min, max, abs and duration may be used"},
+		{`true; false`, 0, "only variables, constants, operators, known, min, max, abs and duration may be used"},
 		{`daemon.blind_ids[0] == "x"`, 16, "is no variable"},
-		{`{"a": 1}`, 0, "only variables, constants, operators, min, max, abs and duration may be used"},
+		{`{"a": 1}`, 0, "only variables, constants, operators, known, min, max, abs and duration may be used"},
 		{`1..3 == [1]`, 1, ""},
 		{`2 ** 3 > 1`, 2, "the operator ** has no use here"},
 		{`!tcp.fill`, 0, "! does not go with a share"},
 		{`-tcp.under_pressure`, 0, "- does not go with a bool"},
 		{`tcp.fill && true`, 9, "&& does not go with a share and a bool"},
+		{`known(1)`, 0, "known takes a variable"},
 		{`abs("x") > 1`, 0, "abs takes one number"},
 		{`min(tcp.fill) > 1`, 0, "min takes two numbers or more"},
 		{`min(tcp.fill, tcp.used) > 1`, 0, "min takes numbers of one type, not a share and a bytes"},
@@ -318,7 +322,7 @@ func FuzzCompile(f *testing.F) {
 		}
 		// What names a variable and knows none may only be Yes or No where the
 		// constants decide, and then it is the same for every host.
-		if got := c.Eval(none); got != Unknown && c.Eval(all) != got && !strings.Contains(text, "daemon.") {
+		if got := c.Eval(none); got != Unknown && c.Eval(all) != got && !strings.Contains(text, "daemon.") && !strings.Contains(text, "known") {
 			t.Errorf("%q is %v where nothing is known, and %v where all is", text, got, c.Eval(all))
 		}
 	})

@@ -60,15 +60,15 @@ func (c *compiler) compile(n ast.Node) (operand, error) {
 	case *ast.ArrayNode:
 		return c.listOf(n)
 	case *ast.BuiltinNode:
-		return operand{}, c.fail(n, "%s is no function here: there are min, max, abs and duration", n.Name)
+		return operand{}, c.fail(n, "%s is no function here: there are known, min, max, abs and duration", n.Name)
 	case *ast.NilNode:
-		return operand{}, c.fail(n, "nil has no use here: what is not known makes a condition unknown where it is needed")
+		return operand{}, c.fail(n, "nil has no use here: ask known(tcp.eta)")
 	case *ast.ConditionalNode:
 		return operand{}, c.fail(n, "a choice has no use here: write && and ||")
 	case nil:
 		return operand{}, &ConditionError{0, errors.New("is empty")}
 	}
-	return operand{}, c.fail(n, "only variables, constants, operators, min, max, abs and duration may be used")
+	return operand{}, c.fail(n, "only variables, constants, operators, known, min, max, abs and duration may be used")
 }
 
 // dotted gives a name of dots, "" for anything else that the parser makes a
@@ -396,6 +396,12 @@ func (c *compiler) call(n *ast.CallNode) (operand, error) {
 			}
 		}
 		return operand{}, c.fail(n, `duration takes a constant, e.g. duration("10m")`)
+	case "known":
+		if len(args) != 1 || args[0].variable == nil {
+			return operand{}, c.fail(n, "known takes a variable")
+		}
+		name := args[0].variable
+		return operand{typ: TypeBool, truth: func(v *Vars) Truth { return truthOf(name.isKnown(v)) }}, nil
 	case "abs":
 		if len(args) != 1 || !args[0].isNumber() {
 			return operand{}, c.fail(n, "abs takes one number")
@@ -423,7 +429,7 @@ func (c *compiler) call(n *ast.CallNode) (operand, error) {
 		}
 		return e, nil
 	}
-	return operand{}, c.fail(n, "%s is no function here: there are min, max, abs and duration", name)
+	return operand{}, c.fail(n, "%s is no function here: there are known, min, max, abs and duration", name)
 }
 
 func constant(t Type, n float64) operand {

@@ -170,7 +170,7 @@ var variables = []Variable{
 	{Name: "daemon.blind", Type: TypeNumber, Unit: "ways", Cadence: EachSample, number: func(v *Vars) (float64, bool) { return float64(len(v.facts.Blind)), true },
 		Doc: "in how many ways tcpmemd cannot see or act just now"},
 	{Name: "daemon.blind_ids", Type: TypeList, Cadence: EachSample, list: func(v *Vars) []string { return v.facts.Blind },
-		Doc: `which ones, for the operator in: "coverage-low" in daemon.blind_ids`},
+		Doc: `which ones, for the operator in: "blind-coverage" in daemon.blind_ids`},
 
 	{Name: "owner.key", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Key }),
 		Doc: `who it is, e.g. "system/task-queue.service"`},
