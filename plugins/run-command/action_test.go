@@ -80,6 +80,14 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+func TestString(t *testing.T) {
+	p := Program{"/bin/x", []string{"-v", "a b", "", "\n", strings.Repeat("y", 300), "ü"}}
+	want := `/bin/x -v "a b" "" "\n" "` + strings.Repeat("y", 197) + `..." ü`
+	if got := p.String(); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestCommandHangs: one that hangs is told to end, one that ignores it is
 // killed, in time.
 func TestCommandHangs(t *testing.T) {

@@ -41,11 +41,14 @@ func NewProgram(list []string) (Program, error) {
 	return Program{Path: list[0], Args: list[1:]}, nil
 }
 
-// String is the command line for a person: each word quoted where need be.
+// String is the command line for a person: words are quoted where need be.
 func (p Program) String() string {
-	words := []string{p.Path}
-	for _, a := range p.Args {
-		words = append(words, quote(a, maxShown))
+	var words []string
+	for _, w := range append([]string{p.Path}, p.Args...) {
+		if q := quote(w, maxShown); w == "" || strings.ContainsRune(w, ' ') || q != `"`+w+`"` {
+			w = q
+		}
+		words = append(words, w)
 	}
 	return strings.Join(words, " ")
 }
