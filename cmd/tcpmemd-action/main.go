@@ -8,31 +8,34 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"os"
-	"slices"
-	"strings"
 
+	"github.com/tcpmemd/tcpmemd/plugins/builtin"
 	"github.com/tcpmemd/tcpmemd/remediate"
 	"github.com/tcpmemd/tcpmemd/remediate/launch"
 )
 
-// builtIn are the actions by name, as in a policy.
-var builtIn = map[string]func() remediate.Action{}
+// version is set by the linker (-X main.version=...).
+var version = "0.1.0-dev"
 
 const exitUsage = 2
 
 func main() {
-	switch args := os.Args[1:]; {
-	case len(args) > 0 && args[0] == "--launch":
+	args := os.Args[1:]
+	if len(args) > 0 && args[0] == "--launch" {
 		os.Exit(launch.Main(args[1:]))
-	case len(args) == 1 && builtIn[args[0]] != nil:
-		// Executed by descriptor, the process is called by that's number.
-		_ = os.WriteFile("/proc/self/comm", []byte(args[0]), 0)
-		remediate.Serve(builtIn[args[0]]())
-	default:
-		fmt.Fprintf(os.Stderr, "tcpmemd-action is started by tcpmemd. It has the actions: %s\n",
-			strings.Join(slices.Sorted(maps.Keys(builtIn)), ", "))
-		os.Exit(exitUsage)
 	}
+	if len(args) == 1 {
+		if a := builtin.Find(version, args[0]); a != nil {
+			// Executed by its descriptor, the process has that's number as its name.
+			_ = os.WriteFile("/proc/self/comm", []byte(args[0]), 0)
+			remediate.Serve(a)
+			return
+		}
+	}
+	fmt.Fprintf(os.Stderr, "tcpmemd-action %s is started by tcpmemd. It has these actions:\n", version)
+	for _, a := range builtin.Actions(version) {
+		fmt.Fprintln(os.Stderr, " ", a.Describe().Name)
+	}
+	os.Exit(exitUsage)
 }
