@@ -96,7 +96,7 @@ type Daemon struct {
 	reader  *reader
 	listen  *control.Listener
 	kmsg    *kmsg.Log
-	trend   *trend.Tracker
+	trend   tracker
 
 	// Owned by the loop.
 	now       Snapshot

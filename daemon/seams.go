@@ -105,5 +105,12 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// tracker fills what needs a memory of earlier readings, see package trend.
+type tracker interface {
+	ObserveSample(s *reading.Sample) (gap time.Duration)
+	Host(s *reading.Sample) reading.Trend
+	Observe(r *reading.Reading) (gap time.Duration)
+}
+
 // lister lists an owner's sockets without making the loop wait.
 type lister func(ctx context.Context, owner string) (sockets []reading.Socket, leftOut int64, err error)
