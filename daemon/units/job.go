@@ -95,7 +95,7 @@ func (m *Manager) jobOf(ctx context.Context, before *Service) (dbus.ObjectPath, 
 		select {
 		case <-time.After(pollJob):
 		case <-ctx.Done():
-			return "", err
+			return "", fmt.Errorf("%w, or was never made: %w", ErrUnfinished, err)
 		}
 	}
 }
@@ -124,8 +124,11 @@ func (m *Manager) await(ctx context.Context, w *watch, object dbus.ObjectPath, b
 		case signals != nil && !gone:
 			gone = true // and its signal on the way
 		default:
-			if after, err := m.Service(ctx, before.Name); err == nil {
+			switch after, err := m.Service(ctx, before.Name); {
+			case err == nil:
 				return infer(before, &after), nil
+			case errors.Is(err, ErrNoUnit):
+				return JobCanceled, nil // stopped and let go of, as transient units are
 			}
 		}
 	}

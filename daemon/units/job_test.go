@@ -245,12 +245,14 @@ func TestTryRestartAnswerLost(t *testing.T) {
 	for name, test := range map[string]struct {
 		arrived bool // PID 1 has the job
 		ended   bool
+		away    bool // and stays away
 		want    JobResult
 		err     error
 	}{
 		"not arrived":       {want: "", err: ErrNoBus},
 		"arrived":           {arrived: true, want: JobDone},
 		"arrived and ended": {arrived: true, ended: true, want: JobDone},
+		"never known":       {arrived: true, away: true, err: ErrUnfinished},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -270,10 +272,13 @@ func TestTryRestartAnswerLost(t *testing.T) {
 					if test.arrived {
 						reply, err, _ = plain(c)
 					}
+					h.Down(test.away)
 					h.HangUp()
 					return reply, err, true
 				}
-				if got, err := m.TryRestart(t.Context(), queue); got != test.want && test.err == nil || !errors.Is(err, test.err) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if got, err := m.TryRestart(ctx, queue); got != test.want && test.err == nil || !errors.Is(err, test.err) {
 					t.Errorf("%q, error %v", got, err)
 				}
 				if n := h.Calls("TryRestartUnit"); n != 1 {
