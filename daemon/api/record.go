@@ -77,11 +77,11 @@ type Action struct {
 	EffectWhy   *string         `json:"effect_why"`
 }
 
-// ActionRows turns records into rows as they come, the newest first, whatever
-// their order. The zero value is ready. With Decisions, decisions that led to
-// no action are rows, too.
+// ActionRows turns records into rows, in whatever order they come. The zero
+// value is ready. Dry runs are rows, too; with All every decision is, as one
+// that was refused.
 type ActionRows struct {
-	Decisions bool
+	All bool
 
 	rows []*Action
 	byID map[string]*Action
@@ -89,11 +89,21 @@ type ActionRows struct {
 
 // Add takes a record; those that tell of no action are passed over.
 func (a *ActionRows) Add(r *record.Record) {
+	d := r.Decision
 	switch {
 	case r.Intent != nil:
 		row := a.row(r)
 		row.decision(&r.Intent.Decision)
 		row.At, row.Started = utc(r.At), true
+	case d != nil && r.Action != "":
+		if row := a.row(r); !row.Started {
+			row.decision(d)
+		}
+	case d != nil && (a.All || d.Choice == record.ChoseDryRun):
+		row := newRow(r, r.ID)
+		row.decision(d)
+		a.rows = append(a.rows, row)
+	case r.Action == "":
 	case r.Result != nil:
 		row := a.row(r)
 		row.Outcome, row.Code, row.Message = &r.Result.Outcome, known(r.Result.Code), &r.Result.Message
@@ -101,10 +111,6 @@ func (a *ActionRows) Add(r *record.Record) {
 	case r.Effect != nil:
 		row := a.row(r)
 		row.Effect, row.EffectWhy = &r.Effect.Verdict, &r.Effect.Why
-	case r.Decision != nil && a.Decisions && r.Decision.Choice != record.ChoseAct:
-		row := newRow(r, r.ID)
-		row.decision(r.Decision)
-		a.rows = append(a.rows, row)
 	}
 }
 

@@ -219,6 +219,28 @@ func number(name string, f float64) string {
 	return strconv.FormatFloat(f, 'g', 4, 64)
 }
 
+// stand says on what a decision rests: the mode, the level, the reading.
+func (c *Case) stand(d *record.Decision) string {
+	s := "mode: " + prose.Escape(d.Mode)
+	if d.ModeWhy != "" {
+		s += " (" + prose.Escape(d.ModeWhy) + ")"
+	}
+	s += "; level " + prose.Escape(d.Level)
+	if p := c.pool(); p != "" {
+		s += ", " + p
+	}
+	if d.Coverage != nil {
+		s += fmt.Sprintf("; %s explained", prose.Coverage(*d.Coverage))
+	}
+	if d.AgeSecs != nil {
+		s += ", by a reading " + prose.Seconds(*d.AgeSecs) + " old"
+	}
+	if d.By != nil {
+		s += fmt.Sprintf("; asked for by uid %d, pid %d", d.By.UID, d.By.PID)
+	}
+	return s
+}
+
 // plan says what was or would be done.
 func (c *Case) plan() string {
 	var touching []string

@@ -150,7 +150,8 @@ func Decided(c Case, d *record.Decision) Text {
 	t := c.text(kindOfChoice(d.Choice), what)
 	t.say("rule", c.About)
 	t.say("why", d.Why)
-	t.say("refused by", d.Guard)
+	t.say("guard", d.Guard)
+	t.add(c.stand(d))
 	t.who(&c)
 	for i := range d.RunnersUp {
 		t.add("runner-up: " + brief(&d.RunnersUp[i]))
