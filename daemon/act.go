@@ -62,7 +62,7 @@ type action struct {
 	redo *store.Outbox // what is told was not delivered before
 	text event.Text
 
-	answer chan<- *record.Result // of who asked by hand
+	dry bool // asked for by hand, to see what it would do
 }
 
 // measure is what an effect is measured by. Target is nil where the action
@@ -84,7 +84,9 @@ func (j *judge) begin(a *action) {
 		return
 	}
 	j.acting = a
-	j.engine.Paid(a.id, &a.dec, now)
+	if !a.dry {
+		j.engine.Paid(a.id, &a.dec, now)
+	}
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 	j.intend(a, now)
 }
@@ -170,7 +172,7 @@ func (j *judge) check(a *action) {
 	}
 	a.before = j.measureNow(target)
 	a.request = j.request(a, target)
-	if a.dec.Info.Lease {
+	if a.request.DryRun = a.dry; a.dec.Info.Lease && !a.dry {
 		j.plan(a)
 		return
 	}
@@ -272,7 +274,7 @@ func (j *judge) ran(a *action, res record.Result, answer *remediate.Response) {
 	if answer != nil {
 		a.predicts = answer.Predicted
 	}
-	if a.dec.Info.Lease {
+	if a.dec.Info.Lease && !a.dry {
 		j.lease.ran(a, &res)
 	}
 	j.finish(a, res)
@@ -292,9 +294,6 @@ func (j *judge) finish(a *action, res record.Result) {
 		j.cfg.Say(a.text, &rec) // at least here
 	}
 	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
-	if a.answer != nil {
-		a.answer <- &res // buffered by who asked
-	}
 	if !a.touches() {
 		a.stage = over
 		return

@@ -13,10 +13,16 @@ import (
 // Each has an id of the event catalogue, is told when it begins and when it
 // ends, and can be asked for in a condition (daemon.blind).
 type blindness struct {
-	open map[string]string // why, by id
-	mem  reading.TCPMem    // net.ipv4.tcp_mem as last seen
-	lost int64             // kernel log records lost, as last seen
-	bus  bool              // PID 1 could be asked once
+	open map[string]trouble // by id
+	mem  reading.TCPMem     // net.ipv4.tcp_mem as last seen
+	lost int64              // kernel log records lost, as last seen
+	bus  bool               // PID 1 could be asked once
+}
+
+// trouble is one of them: why, and since when.
+type trouble struct {
+	why   string
+	since record.Stamp
 }
 
 // ids lists what is the matter, in order.
@@ -27,13 +33,13 @@ func (b *blindness) set(j *judge, id, why string) {
 	was, on := b.open[id]
 	switch {
 	case why != "" && !on:
-		b.open[id] = why
+		b.open[id] = trouble{why, j.cfg.Clock()}
 		j.event(id, "warning", why, nil)
-	case why != "" && was != why:
-		b.open[id] = why
-	case why == "" && on:
+	case why != "":
+		b.open[id] = trouble{why, was.since}
+	case on:
 		delete(b.open, id)
-		j.event(id, "info", "over: "+was, nil)
+		j.event(id, "info", "over: "+was.why, nil)
 	}
 }
 

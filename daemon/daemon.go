@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -67,6 +68,18 @@ type Config struct {
 	// not block.
 	Say func(event.Text, *record.Record)
 
+	// Archive reads back what was recorded, History is the folder of recorded
+	// readings; nil and "" where nothing is recorded.
+	Archive archive
+	History string
+	// Plugins lists the actions' programs; with verify each is looked at, and
+	// asked to describe itself.
+	Plugins func(ctx context.Context, verify bool) []api.Plugin
+	// Load reads the configuration again; SetPause writes the pause file, or
+	// removes it for the zero state.
+	Load     func(context.Context) (Policy, error)
+	SetPause func(PauseState) error
+
 	Hostname string
 	// OrphansVanish: the start-up probe destroyed an orphan, and it was gone.
 	OrphansVanish bool
@@ -114,11 +127,13 @@ type Daemon struct {
 	asked    chan chan<- *reading.Reading
 
 	judge *judge
-	inbox chan func()   // what ran apart comes back here
-	ended chan struct{} // closed when nobody takes from inbox any more
-	apart sync.WaitGroup
-	life  context.Context
-	die   context.CancelFunc
+	// reported is the mode that answers name.
+	reported atomic.Pointer[policy.Mode]
+	inbox    chan func()   // what ran apart comes back here
+	ended    chan struct{} // closed when nobody takes from inbox any more
+	apart    sync.WaitGroup
+	life     context.Context
+	die      context.CancelFunc
 }
 
 // New opens everything that the daemon reads and its socket. It fails outside
@@ -382,6 +397,11 @@ func (d *Daemon) take(r result) {
 func (d *Daemon) publish() {
 	s := d.now
 	d.snapshot.Store(&s)
+	mode := d.judge.policy.Mode
+	if d.judge.why() != "" || mode == "" {
+		mode = policy.Observe
+	}
+	d.reported.Store(&mode)
 }
 
 // told logs that the service manager could not be told.

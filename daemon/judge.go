@@ -22,8 +22,13 @@ type Policy struct {
 	// Forced says why the daemon may only observe, whatever its mode: a policy
 	// file that is broken, a state directory that cannot be written.
 	Forced string
-	// Text is the effective policy with where each value is from, for people.
-	Text string
+	// Text is the effective policy with where each value is from, for people;
+	// Files are those that were read, Broken the mistakes of those left out.
+	Text   string
+	Files  []string
+	Broken []string
+	// Origin says where a rule begins, FILE:LINE.
+	Origin func(rule string) string
 }
 
 // judge decides by the rules of a policy and sees each decision through. All
@@ -63,7 +68,7 @@ func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
 	j.engine = policy.New(j.policy.Config, cfg.Memory)
 	j.book = newBook(j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
 	j.lease = newLease(j)
-	j.blind.open = make(map[string]string)
+	j.blind.open = make(map[string]trouble)
 	return j
 }
 
@@ -91,11 +96,7 @@ func (j *judge) start() {
 		text += ", only observing: " + why
 	}
 	j.event("daemon-started", "info", text, nil)
-	for name, info := range j.policy.Actions {
-		if info.Missing != "" && j.enforces(name) {
-			j.event("rights-missing", "warning", fmt.Sprintf("%s cannot work here: %s", name, info.Missing), nil)
-		}
-	}
+	j.rightsMissing()
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 }
 
@@ -269,17 +270,21 @@ func (j *judge) decided(d policy.Decision, now record.Stamp) {
 		j.begin(a)
 		return
 	}
-	j.append(&rec, nil)
 	if d.Record.Choice == record.ChoseDryRun {
-		j.dryRun(&d, rec.Incident, now)
+		rec.Action = j.newID("a")
+	}
+	j.append(&rec, nil)
+	if rec.Action != "" {
+		j.dryRun(&d, &rec, now)
 	}
 	j.say(&rec, nil)
 }
 
-// dryRun records what would have been done, as an action that nothing came of.
-func (j *judge) dryRun(d *policy.Decision, incident string, now record.Stamp) {
+// dryRun records what would have been done, as an action that has no intent.
+func (j *judge) dryRun(d *policy.Decision, decided *record.Record, now record.Stamp) {
 	j.append(&record.Record{
-		ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: incident, Rule: d.Rule.Name, Key: d.Key(),
+		ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: decided.Incident, Rule: d.Rule.Name, Key: d.Key(),
+		Action: decided.Action,
 		Result: &record.Result{
 			Outcome: record.DryRun, Code: "observing",
 			Message: fmt.Sprintf("would have run %s on %s, but %s", d.Record.Action, d.Key(), d.Record.ModeWhy),
@@ -324,17 +329,6 @@ func (b *book) ids() []string {
 	return ids
 }
 
-// reload takes another policy.
-func (j *judge) reload(p Policy) {
-	now := j.cfg.Clock()
-	j.policy = p
-	for _, c := range j.engine.Reload(p.Config, now) {
-		j.changed(&c, now)
-	}
-	j.ready()
-	j.event("reloaded", "info", fmt.Sprintf("configuration and policy were read again: %d rules, mode %s", len(p.Rules), p.Mode), nil)
-}
-
 // ready has the processes of the actions that may be needed started while the
 // host is not calm, and ended when it is.
 func (j *judge) ready() {
@@ -354,17 +348,18 @@ func (j *judge) ready() {
 }
 
 // pause is the file that stops all touching: made by `tcpmemctl pause`, with an
-// end, or by hand, as the emergency stop.
+// end, or by hand, as the emergency stop that not even a person acts against.
 type pause struct {
 	at    record.Stamp // of the last look
 	state PauseState
 }
 
-// PauseState is what the pause file says. Stop: it has no end.
+// PauseState is what the pause file says; the zero state is none.
 type PauseState struct {
 	Why   string
-	Until record.Stamp
-	Stop  bool
+	Since record.Stamp
+	Until *record.Stamp // nil: until somebody ends it
+	By    *record.Caller
 }
 
 // look reads the file, once in a turn.
@@ -379,7 +374,12 @@ func (p *pause) look(j *judge, now record.Stamp) {
 	}
 }
 
-func (p *pause) why(record.Stamp) string { return p.state.Why }
+func (p *pause) why(now record.Stamp) string {
+	if p.state.Until != nil && past(now, *p.state.Until) {
+		return ""
+	}
+	return p.state.Why
+}
 
 // stamp gives the time since the daemon's start as text.
 func since(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Second).String(), "0s") }

@@ -4,13 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
+	"github.com/tcpmemd/tcpmemd/daemon/store/actions"
 	"github.com/tcpmemd/tcpmemd/daemon/store/history"
+	"github.com/tcpmemd/tcpmemd/daemon/store/incident"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
@@ -38,6 +41,14 @@ type recorder interface {
 	RemoveOutbox(id string, done func(error))
 	Health() store.Health
 	Close(ctx context.Context) error
+}
+
+// archive reads back what was recorded. Its methods read the disk, and are not
+// for the loop.
+type archive interface {
+	Records(ctx context.Context, q actions.Query) iter.Seq2[record.Record, error]
+	Incidents() []incident.Summary
+	Incident(id string) (*record.Incident, error)
 }
 
 // errNoStore is why nothing is recorded.

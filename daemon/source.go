@@ -9,6 +9,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -21,11 +22,12 @@ var errNoReading = errors.New("the daemon has only just started and has no readi
 func (s *source) Meta() api.Meta {
 	m := direct.Meta(s.d.cfg.Version, api.SourceDaemon)
 	m.ReadingStaleAfter = 2 * s.d.cfg.Calm
+	m.Mode = string(s.d.mode())
 	return m
 }
 
 // State is what is known without a scan.
-func (s *source) State(context.Context) (api.State, error) {
+func (s *source) State(ctx context.Context) (api.State, error) {
 	now := s.d.snapshot.Load()
 	if now == nil || now.Sample.At.IsZero() {
 		return api.State{}, errNoReading
@@ -34,7 +36,8 @@ func (s *source) State(context.Context) (api.State, error) {
 		Sample: now.Sample, Level: now.Level.Level, Since: now.Level.Since,
 		Started: s.d.started, Reading: now.Reading, Cost: ownCost(), Trend: now.Trend,
 	}
-	return state, nil
+	err := s.d.inLoop(ctx, func() { state.Conduct = s.d.judge.conduct() })
+	return state, err
 }
 
 // Read returns the last full reading, or with fresh one that begins after the
@@ -142,4 +145,13 @@ func ownCost() *api.Cost {
 		return nil
 	}
 	return &api.Cost{CPUSeconds: cpu.Seconds(), RSSBytes: rss}
+}
+
+// mode is the daemon's own. It was set before the first answer, and changes by
+// a reload only.
+func (d *Daemon) mode() policy.Mode {
+	if m := d.reported.Load(); m != nil {
+		return *m
+	}
+	return policy.Observe
 }

@@ -4,42 +4,240 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"iter"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/store/actions"
+	"github.com/tcpmemd/tcpmemd/daemon/store/history"
 )
 
-var errNotYet = errors.New("this daemon does not decide yet")
-
-func (s *source) Records(context.Context, api.RecordQuery) iter.Seq2[record.Record, error] {
-	return func(yield func(record.Record, error) bool) { yield(record.Record{}, errNotYet) }
+// Records gives the selected records of the action log, the newest first.
+func (s *source) Records(ctx context.Context, q api.RecordQuery) iter.Seq2[record.Record, error] {
+	if s.d.cfg.Archive == nil {
+		return func(yield func(record.Record, error) bool) { yield(record.Record{}, errNothingRecorded) }
+	}
+	return s.d.cfg.Archive.Records(ctx, actions.Query{
+		Since: q.Since, Incident: q.Incident, Action: q.Action, Rule: q.Rule, Kind: q.Kind, ID: q.ID, Limit: q.Limit, NewestFirst: true,
+	})
 }
 
-func (s *source) History(context.Context, time.Time) iter.Seq2[json.RawMessage, error] {
-	return func(yield func(json.RawMessage, error) bool) { yield(nil, errNotYet) }
+// History gives the recorded readings since then, the oldest first.
+func (s *source) History(ctx context.Context, since time.Time) iter.Seq2[json.RawMessage, error] {
+	return func(yield func(json.RawMessage, error) bool) {
+		if s.d.cfg.History == "" {
+			yield(nil, errNothingRecorded)
+			return
+		}
+		for e, err := range history.Read(s.d.cfg.History, since, time.Time{}) {
+			if ctx.Err() != nil {
+				yield(nil, context.Cause(ctx))
+				return
+			}
+			if err != nil {
+				s.d.log.Warn("read history", "err", err)
+				continue // one segment's rest is lost, what follows is not
+			}
+			text, err := json.Marshal(e)
+			if !yield(text, err) {
+				return
+			}
+		}
+	}
 }
 
-func (s *source) Incidents(context.Context) ([]api.IncidentSummary, error)   { return nil, errNotYet }
-func (s *source) Incident(context.Context, string) (*record.Incident, error) { return nil, errNotYet }
-func (s *source) Rules(context.Context) ([]api.RuleState, error)             { return nil, errNotYet }
-func (s *source) Policy(context.Context) (*api.Policy, error)                { return nil, errNotYet }
-func (s *source) Plugins(context.Context) ([]api.Plugin, error)              { return nil, errNotYet }
-func (s *source) PluginsVerify(context.Context, record.Caller) ([]api.Plugin, error) {
-	return nil, errNotYet
+// Incidents lists incidents, the newest first.
+func (s *source) Incidents(ctx context.Context) ([]api.IncidentSummary, error) {
+	if s.d.cfg.Archive == nil {
+		return nil, errNothingRecorded
+	}
+	var list []api.IncidentSummary
+	for _, sum := range s.d.cfg.Archive.Incidents() {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		in, err := s.Incident(ctx, sum.ID)
+		if err != nil || in == nil {
+			continue // it made room for a newer one meanwhile
+		}
+		list = append(list, api.SummaryOf(in))
+	}
+	slices.SortStableFunc(list, func(a, b api.IncidentSummary) int { return b.Began.Compare(a.Began) })
+	return list, nil
 }
-func (s *source) Resume(context.Context, record.Caller) error        { return errNotYet }
-func (s *source) Reset(context.Context, string, record.Caller) error { return errNotYet }
 
-func (s *source) Act(context.Context, api.ActRequest, record.Caller) (*api.Acted, error) {
-	return nil, errNotYet
+// Incident gives one, as it is now where it is open; nil where there is none.
+func (s *source) Incident(ctx context.Context, id string) (*record.Incident, error) {
+	var open *record.Incident
+	err := s.d.inLoop(ctx, func() {
+		if p := s.d.judge.book.find(id); p != nil {
+			in := p.Incident
+			in.Keys, in.Readings, in.Records = slices.Clone(in.Keys), slices.Clone(in.Readings), slices.Clone(in.Records)
+			open = &in
+		}
+	})
+	if err != nil || open != nil {
+		return open, err
+	}
+	if s.d.cfg.Archive == nil {
+		return nil, errNothingRecorded
+	}
+	in, err := s.d.cfg.Archive.Incident(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // as Record says: there is none
+	}
+	return in, err
 }
 
-func (s *source) Pause(context.Context, time.Duration, string, record.Caller) (*api.Pause, error) {
-	return nil, errNotYet
+// Rules says where each rule stands.
+func (s *source) Rules(ctx context.Context) (list []api.RuleState, err error) {
+	err = s.d.inLoop(ctx, func() { list = s.d.judge.rules() })
+	return list, err
 }
 
-func (s *source) Reload(context.Context, bool, record.Caller) (*api.Reloaded, error) {
-	return nil, errNotYet
+// maxRuleKeys bounds the keys that are told of one rule.
+const maxRuleKeys = 20
+
+func (j *judge) rules() []api.RuleState {
+	now := j.cfg.Clock()
+	in := j.input(now, false)
+	var list []api.RuleState
+	for _, st := range j.engine.Status(&in) {
+		r := st.Rule
+		out := api.RuleState{
+			Name: r.Name, About: r.About, Severity: string(r.Severity), Mode: string(st.Mode), ModeWhy: st.ModeWhy,
+			ForEach: string(r.ForEach), When: r.When.String(), Hash: r.Hash, CooldownSeconds: r.Cooldown.Seconds(),
+			Keys: []api.RuleKey{}, Budgets: []api.Budget{},
+		}
+		if j.policy.Origin != nil {
+			out.Origin = j.policy.Origin(r.Name)
+		}
+		for _, k := range st.Keys {
+			if k.Phase == record.Firing {
+				out.Firing++
+			} else {
+				out.Pending++
+			}
+			out.Held = out.Held || k.Choice == record.ChoseHold && k.Guard == "budget"
+			if len(out.Keys) == maxRuleKeys {
+				out.KeysLeftOut++
+				continue
+			}
+			out.Keys = append(out.Keys, j.ruleKey(r, &k))
+		}
+		for _, b := range st.Budgets {
+			one := api.Budget{Of: b.Of, Count: b.Budget.Count, PerSeconds: b.Budget.Per.Seconds(), Left: b.Left}
+			if b.Next > 0 {
+				at := now.At.Add(b.Next).UTC()
+				one.NextAt = &at
+			}
+			out.Budgets = append(out.Budgets, one)
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+func (j *judge) ruleKey(r *policy.Rule, k *policy.KeyStatus) api.RuleKey {
+	out := api.RuleKey{
+		Key: k.Key, Name: k.Key, Phase: k.Phase, Since: k.Since.At.UTC(), Step: k.Step, Steps: len(r.Steps), Action: k.Action,
+		Acting: k.Acting, Choice: k.Choice, Guard: k.Guard, Why: k.Why,
+	}
+	if k.Phase == record.Firing {
+		out.Incident = j.book.id(r.Name)
+	}
+	if k.Owner != nil {
+		out.Name, out.Bytes = k.Owner.Name, &k.Owner.Bytes
+	}
+	if k.Cooldown > 0 {
+		left := k.Cooldown.Seconds()
+		out.CooldownLeft = &left
+	}
+	return out
+}
+
+// conduct is what the daemon may do at present, and what stands against it.
+func (j *judge) conduct() *api.Conduct {
+	c := &api.Conduct{Stop: j.cfg.Stop(), Pause: pauseOf(j.pause.state), Rules: j.rules()}
+	switch why := j.why(); {
+	case why != "":
+		c.ModeWhy = why
+	case j.policy.Mode == policy.Enforce:
+		c.ModeWhy = "set in the configuration; a rule acts where its own mode is enforce, too"
+	default:
+		c.ModeWhy = "set in the configuration"
+	}
+	if h := j.lease.held; h != nil {
+		c.Lease = &api.Lease{
+			BaseMinPages: j.lease.plan.Base.Min, BasePressurePages: j.lease.plan.Base.Pressure, BaseMaxPages: j.lease.plan.Base.Max,
+			ExpiresAt: h.Expires.At.UTC(),
+		}
+	}
+	for _, id := range j.blind.ids() {
+		b := j.blind.open[id]
+		c.Blind = append(c.Blind, api.Blindness{ID: id, Text: b.why, Since: b.since.At.UTC()})
+	}
+	for name, info := range j.policy.Actions {
+		if info.Missing == "" {
+			continue
+		}
+		var rules []string
+		for _, r := range j.policy.Rules {
+			if slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return s.Action == name }) {
+				rules = append(rules, r.Name)
+			}
+		}
+		if rules != nil && j.enforces(name) {
+			c.Rights = append(c.Rights, api.MissingRight{
+				Action: name, Missing: info.Missing, Rules: rules,
+				Fix: "a drop-in of tcpmemd.service that gives these rights: see tcpmemd(8)",
+			})
+		}
+	}
+	return c
+}
+
+// Policy is the effective policy.
+func (s *source) Policy(ctx context.Context) (p *api.Policy, err error) {
+	err = s.d.inLoop(ctx, func() {
+		now := &s.d.judge.policy
+		p = &api.Policy{Version: api.Version, Text: now.Text, Files: now.Files, Broken: now.Broken}
+	})
+	return p, err
+}
+
+// Plugins lists the actions.
+func (s *source) Plugins(ctx context.Context) ([]api.Plugin, error) { return s.plugins(ctx, false) }
+
+// PluginsVerify looks at each plugin's file and lets it describe itself.
+func (s *source) PluginsVerify(ctx context.Context, _ record.Caller) ([]api.Plugin, error) {
+	return s.plugins(ctx, true)
+}
+
+func (s *source) plugins(ctx context.Context, verify bool) ([]api.Plugin, error) {
+	if s.d.cfg.Plugins == nil {
+		return nil, &api.RequestError{Status: http.StatusNotFound, Message: "this daemon has no actions"}
+	}
+	list := s.d.cfg.Plugins(ctx, verify)
+	err := s.d.inLoop(ctx, func() {
+		for i := range list {
+			p := &list[i]
+			info := s.d.judge.policy.Actions[p.Name]
+			p.Touches, p.Rights = string(info.Touches), info.Capabilities
+			if info.Missing != "" {
+				p.Missing = []string{info.Missing}
+			}
+			for _, r := range s.d.judge.policy.Rules {
+				if slices.ContainsFunc(r.Steps, func(st policy.Step) bool { return st.Action == p.Name }) {
+					p.Rules = append(p.Rules, r.Name)
+				}
+			}
+		}
+	})
+	return list, err
 }
