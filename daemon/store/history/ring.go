@@ -2,10 +2,10 @@ package history
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store/disk"
 )
@@ -24,11 +24,13 @@ type Ring struct {
 	fine   tier
 	coarse tier
 
-	serial uint64 // of the last sample
+	serial uint64           // of the last sample
+	given  *reading.Reading // last, as the caller knows it
 	// The minute that the next coarse entry stands for.
-	began  record.Stamp
-	events []string
-	last   *Entry // with the minute's last reading
+	began   record.Stamp // when the one before ended
+	samples int
+	events  []string
+	reading *reading.Reading
 }
 
 // Open lists what dir holds, also when dir does not exist. What a crash left
@@ -56,7 +58,9 @@ func (r *Ring) Append(e *Entry) error {
 	kept := *e
 	kept.Events = head(e.Events, maxList)
 	kept.Sample.Gaps = head(e.Sample.Gaps, maxList)
-	if e.Reading != nil {
+	if e.Reading == r.given {
+		kept.Reading = nil // told already
+	} else if r.given = e.Reading; e.Reading != nil {
 		kept.Reading = trim(e.Reading)
 	}
 	r.serial++
@@ -64,29 +68,29 @@ func (r *Ring) Append(e *Entry) error {
 	return errors.Join(err, r.gather(&kept))
 }
 
-// gather adds an entry to the minute, and writes that when it is over.
+// gather adds an entry to the minute, and writes that when it is over: its
+// last sample, its last reading, all its events.
 func (r *Ring) gather(e *Entry) error {
-	minute := *e
-	if r.last == nil {
+	if r.began == (record.Stamp{}) {
 		r.began = e.Stamp
-	} else {
-		if minute.Reading == nil {
-			minute.Reading = r.last.Reading
-		}
+	}
+	r.samples++
+	if e.Reading != nil {
+		r.reading = e.Reading
 	}
 	for _, id := range e.Events {
 		if len(r.events) < maxList && !slices.Contains(r.events, id) {
 			r.events = append(r.events, id)
 		}
 	}
-	r.last = &minute
-	// On another clock, or one that does not move, a minute is 60 samples.
-	if e.Since(r.began) < coarsePace-coarsePace/100 && r.coarse.gathered < 60 {
-		r.coarse.gathered++
+	// A sample may come a little early. Where no clock can be trusted their
+	// number has to do.
+	if e.Since(r.began) < coarsePace-coarsePace/100 && r.samples < 2*int(coarsePace/time.Second) {
 		return nil
 	}
-	minute.Events = r.events
-	r.last, r.events, r.coarse.gathered = nil, nil, 0
+	minute := *e
+	minute.Reading, minute.Events = r.reading, r.events
+	r.began, r.samples, r.reading, r.events = e.Stamp, 0, nil, nil
 	err := r.coarse.append(r.serial, &minute)
 	// A power cut costs a minute.
 	return errors.Join(err, r.fine.sync(), r.coarse.sync())
@@ -100,4 +104,4 @@ func (r *Ring) Close() error {
 // maxSegment bounds a segment: also what a reader holds in memory of it.
 const maxSegment = 1 << 20
 
-var errTooLong = fmt.Errorf("an entry is longer than a segment")
+var errTooLong = errors.New("an entry is longer than a segment")

@@ -127,7 +127,7 @@ func newDecoder(s *shapes, payload []byte) (*decoder, error) {
 		return nil, fmt.Errorf("decode header: version %d, not %d", h.Version, version)
 	}
 	d.hearMoment, d.hearReading, d.hearOwner = s.moment.listen(h.Entry), s.reading.listen(h.Reading), s.owner.listen(h.Owner)
-	d.momentNums, d.readingNums = make([]int64, len(h.Entry)), make([]int64, len(h.Reading))
+	d.momentNums, d.readingNums = newNums(h.Entry), newNums(h.Reading)
 	return d, nil
 }
 
@@ -166,7 +166,7 @@ func (d *decoder) heardOwners(b []byte) ([]reading.Owner, error) {
 			return nil, errors.New("entry has an owner out of turn")
 		}
 		if at == uint64(len(d.owners)) {
-			d.owners = append(d.owners, &slot{nums: make([]int64, len(d.header.Owner))})
+			d.owners = append(d.owners, &slot{nums: newNums(d.header.Owner)})
 		}
 		s := d.owners[at]
 		var err error

@@ -17,7 +17,7 @@ import (
 type shape struct{ leaves []leaf }
 
 type leaf struct {
-	name string // path of field names; texts begin with $
+	name string // path of field names; texts begin with $, what may lack with ?
 	path []int  // of field and array indexes
 	get  func(reflect.Value) (int64, string, error)
 	set  func(reflect.Value, int64, string) error
@@ -45,6 +45,7 @@ func (s *shape) add(t reflect.Type, name string, path []int, not []string) {
 	l := leaf{name: name, path: path}
 	switch kind := t.Kind(); {
 	case t == reflect.TypeFor[time.Time]():
+		l.name = "?" + name
 		l.get, l.set = getTime, setTime
 	case kind == reflect.Struct:
 		for i := range t.NumField() {
@@ -59,6 +60,7 @@ func (s *shape) add(t reflect.Type, name string, path []int, not []string) {
 	case isNumber(kind):
 		l.get, l.set = func(v reflect.Value) (int64, string, error) { return number(v), "", nil }, setNumber
 	case kind == reflect.Pointer && isNumber(t.Elem().Kind()):
+		l.name = "?" + name
 		l.get, l.set = getOptional, setOptional
 	case kind == reflect.String:
 		l.name = "$" + name
@@ -85,7 +87,18 @@ type past struct {
 }
 
 func (s *shape) newPast() *past {
-	return &past{make([]int64, len(s.leaves)), make([]string, len(s.leaves))}
+	return &past{newNums(s.names()), make([]string, len(s.leaves))}
+}
+
+// newNums are the numbers of a zero value.
+func newNums(names []string) []int64 {
+	nums := make([]int64, len(names))
+	for i, name := range names {
+		if strings.HasPrefix(name, "?") {
+			nums[i] = none
+		}
+	}
+	return nums
 }
 
 // tell appends v's changes since p to b: for each changed leaf its distance

@@ -26,7 +26,6 @@ type tier struct {
 	maxBytes   int64
 	maxSegment int64
 	maxEntries int
-	gathered   int // of the coarse tier: samples in the present minute
 
 	old    []segment // the oldest first
 	bytes  int64     // of old
@@ -159,7 +158,7 @@ func (t *tier) close() error {
 		return nil
 	}
 	err := t.file.Close()
-	t.file, t.encoder = nil, nil
+	t.file, t.encoder, t.size = nil, nil, 0
 	t.current.space = space(t.dir, t.current.name)
 	t.old = append(t.old, t.current)
 	t.bytes += t.current.space
@@ -171,7 +170,8 @@ func (t *tier) abandon() error {
 	if t.file == nil {
 		return nil
 	}
-	return errors.Join(t.file.Truncate(t.size), t.close())
+	err := t.file.Truncate(t.size)
+	return errors.Join(err, t.close())
 }
 
 // makeRoom removes segments that are too old, or in the way of need bytes.
