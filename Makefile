@@ -17,8 +17,8 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 
 .DEFAULT_GOAL := build
 .PHONY: build run test race e2e fuzz bench lint generate package clean
 
-build:    ## bin/tcpmemd and bin/tcpmemctl
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tcpmemd ./cmd/tcpmemctl
+build:    ## bin/tcpmemd, bin/tcpmemctl and the actions that tcpmemd starts
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tcpmemd ./cmd/tcpmemctl ./cmd/tcpmemd-action
 
 run: build    ## the daemon in the foreground on this host, observing; Ctrl-C ends it
 	@exec ./bin/tcpmemd

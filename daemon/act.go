@@ -380,7 +380,7 @@ func (j *judge) hostOf() remediate.Host {
 		MinPages: int64(s.Mem.Min), PressurePages: int64(s.Mem.Pressure), MaxPages: int64(s.Mem.Max),
 		BaseMin: int64(base.Min), BasePressure: int64(base.Pressure), BaseMax: int64(base.Max),
 		Level: j.now.Level.Level.String(), Fill: s.Fill(), EtaSeconds: -1,
-		Orphans: s.Orphans, MaxOrphans: s.MaxOrphans, OrphansVanish: j.cfg.OrphansVanish,
+		Orphans: s.Orphans, MaxOrphans: s.MaxOrphans, OrphansVanish: j.policy.OrphansVanish,
 		ReserveBytes: s.ReserveMax.Bytes(s.PageSize),
 	}
 	if v := j.now.Trend.Verdict; v != nil {

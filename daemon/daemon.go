@@ -81,8 +81,6 @@ type Config struct {
 	SetPause func(PauseState) error
 
 	Hostname string
-	// OrphansVanish: the start-up probe destroyed an orphan, and it was gone.
-	OrphansVanish bool
 }
 
 // Notifier tells the service manager how the daemon is.

@@ -185,6 +185,13 @@ func (s *source) Reload(ctx context.Context, wait bool, by record.Caller) (*api.
 	return s.d.reload(ctx, &by)
 }
 
+// Reload reads the configuration again, as at SIGHUP. What is wrong is logged,
+// and what was in force stays.
+func (d *Daemon) Reload(ctx context.Context) error {
+	_, err := d.reload(ctx, nil)
+	return err
+}
+
 func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, error) {
 	if d.cfg.Load == nil {
 		return nil, refuse("this daemon has no configuration to read")

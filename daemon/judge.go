@@ -22,6 +22,8 @@ type Policy struct {
 	// Forced says why the daemon may only observe, whatever its mode: a policy
 	// file that is broken, a state directory that cannot be written.
 	Forced string
+	// OrphansVanish: a probe destroyed an orphan, and it was gone.
+	OrphansVanish bool
 	// Text is the effective policy with where each value is from, for people;
 	// Files are those that were read, Broken the mistakes of those left out.
 	Text   string

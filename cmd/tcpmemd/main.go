@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/tcpmemd/tcpmemd/daemon"
+	"github.com/tcpmemd/tcpmemd/daemon/ability"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/sdnotify"
 )
@@ -46,18 +47,15 @@ func run() int {
 	say := &speaker{out: os.Stdout, version: version, journal: os.Getenv("JOURNAL_STREAM") != ""}
 	log := slog.New(say.handler(os.Stderr))
 
-	loaded, err := config.Load(config.Options{File: flags.config})
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", err)
-		if flags.check || flags.config != "" {
+	loaded, broken := config.Load(config.Options{File: flags.config})
+	if flags.check {
+		return check(flags, loaded, broken)
+	}
+	if broken != nil {
+		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", broken)
+		if flags.config != "" {
 			return exitConfiguration
 		}
-	}
-	if flags.check {
-		if err == nil {
-			fmt.Println("configuration is valid")
-		}
-		return exitOK
 	}
 
 	// The heap is small and holds few pointers: collecting more often costs
@@ -67,12 +65,16 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cfg := settings(loaded.Config, flags, log)
-	cfg.Notify = sdnotify.New(os.Getenv)
-	cfg.FirstReading, cfg.Level = say.firstReading, say.level
-	d, err := daemon.New(ctx, cfg)
+	_, cfg, err := assemble(ctx, loaded, broken, flags, log)
+	var d *daemon.Daemon
 	if err == nil {
-		say.start(cfg.Socket)
+		cfg.Notify = sdnotify.New(os.Getenv)
+		cfg.FirstReading, cfg.Level, cfg.Say = say.firstReading, say.level, say.event
+		d, err = daemon.New(ctx, cfg)
+	}
+	if err == nil {
+		say.start(cfg.Socket, describe(&cfg))
+		go reloadOnHangup(ctx, d)
 		err = d.Run(ctx)
 	}
 	if err != nil {
@@ -81,4 +83,31 @@ func run() int {
 	}
 	say.end()
 	return exitOK
+}
+
+// check says what is wrong with the configuration and the policies.
+func check(f flags, loaded config.Loaded, broken error) int {
+	can := ability.New(context.Background(), version, loaded.Config.Plugins, nil)
+	_, err := config.LoadPolicy(config.Options{File: f.config, Actions: can.List(), CheckStep: can.CheckStep})
+	if err := errors.Join(broken, err); err != nil {
+		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", err)
+		return exitConfiguration
+	}
+	fmt.Println("configuration is valid")
+	return exitOK
+}
+
+// reloadOnHangup reads the files again at each SIGHUP; what is wrong is logged.
+func reloadOnHangup(ctx context.Context, d *daemon.Daemon) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			_ = d.Reload(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"golang.org/x/term"
 
@@ -12,7 +13,9 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
 // speaker tells a person at the terminal, or the journal, what the daemon sees.
@@ -32,8 +35,8 @@ func (s *speaker) handler(w io.Writer) slog.Handler {
 	}})
 }
 
-func (s *speaker) start(socket string) {
-	fmt.Fprintf(s.out, "tcpmemd %s, observing: nothing is touched.", s.version)
+func (s *speaker) start(socket, doing string) {
+	fmt.Fprintf(s.out, "tcpmemd %s, %s.", s.version, doing)
 	if !s.journal {
 		switch socket {
 		case "":
@@ -69,6 +72,19 @@ func (s *speaker) level(from reading.Level, now daemon.Snapshot) {
 		at = now.Level.Since.UTC().Format("15:04:05Z ")
 	}
 	fmt.Fprintf(s.out, "%slevel %s (was %s): %s\n", at, now.Level.Level, from, now.Level.Why)
+}
+
+// event prints what was decided, done or seen: a line, and for a person at a
+// terminal what is below it.
+func (s *speaker) event(t event.Text, _ *record.Record) {
+	if s.journal {
+		fmt.Fprintln(s.out, t.Line)
+		return
+	}
+	fmt.Fprintf(s.out, "%s %s\n", time.Now().UTC().Format("15:04:05Z"), t.Line)
+	for _, line := range t.More {
+		fmt.Fprintf(s.out, "          %s\n", line)
+	}
 }
 
 func (s *speaker) end() {

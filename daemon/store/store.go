@@ -83,6 +83,9 @@ type Store struct {
 	closing  bool
 }
 
+// ErrInUse says that another daemon has the folder.
+var ErrInUse = errors.New("another daemon uses it")
+
 // Finding is something that Open found damaged, and repaired or set aside.
 type Finding struct {
 	Code string // log-torn, log-unreadable, file-broken, folder-unreadable, history-damaged
@@ -134,7 +137,7 @@ func takeLock(dir string) (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("open state %s: another daemon uses it", dir)
+			return nil, fmt.Errorf("open state %s: %w", dir, ErrInUse)
 		}
 		return nil, fmt.Errorf("lock state %s: %w", dir, err)
 	}

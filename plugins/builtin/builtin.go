@@ -7,6 +7,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/plugins/destroy-sockets"
 	"github.com/tcpmemd/tcpmemd/plugins/notify"
 	"github.com/tcpmemd/tcpmemd/plugins/raise-tcp-mem"
+	"github.com/tcpmemd/tcpmemd/plugins/restart-unit"
 	"github.com/tcpmemd/tcpmemd/plugins/run-command"
 	"github.com/tcpmemd/tcpmemd/plugins/signal-process"
 	"github.com/tcpmemd/tcpmemd/remediate"
@@ -17,6 +18,7 @@ import (
 func Actions(version string) []remediate.Action {
 	return []remediate.Action{
 		notify.New(version, "", ""),
+		restartunit.New(version, "/proc"),
 		signalprocess.New(version, "/proc"),
 		destroysockets.New(version, "/proc"),
 		raisetcpmem.New(version, "/proc"),
