@@ -71,7 +71,7 @@ func LoadPolicy(o Options) (Policy, error) {
 
 // mistakes lists the errors that are joined in err.
 func mistakes(err error) []*Error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each one is wanted
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*Error
 		for _, err := range joined.Unwrap() {
 			all = append(all, mistakes(err)...)

@@ -185,8 +185,8 @@ func TestPolicyErrors(t *testing.T) {
 		{"condition with escapes", "[rule.a]\nwhen = \"\\\"\\u00e9\\\" == tcp.lvel\"\n", `f:2:23: rule.a.when: unknown variable "tcp.lvel"; did you mean tcp.level?`},
 		{"condition of lines", "[rule.a]\nwhen = '''\ntcp.fill > 0.7\n  && tcp.fil > 0.7'''\n", `f:4:6: rule.a.when: unknown variable "tcp.fil"; did you mean tcp.fill?`},
 		{"condition of folded lines", "[rule.a]\nwhen = \"\"\"\ntcp.fill > 0.7 && \\\n    tcp.fil > 0.7\"\"\"\n", `f:4:5: rule.a.when: unknown variable "tcp.fil"; did you mean tcp.fill?`},
-		{"owner in a host rule", "[rule.a]\nwhen = 'owner.share > 0.3'\n", `f:2:9: rule.a.when: owner.share is not known in a rule for the host: it needs for_each = "owner", "unit", ...`},
-		{"owner in until", "[rule.a]\nwhen = 'true'\nuntil = 'owner.share < 0.3'\n", `f:3:10: rule.a.until: owner.share is not known in a rule for the host: it needs for_each = "owner", "unit", ...`},
+		{"owner in a host rule", "[rule.a]\nwhen = 'owner.share > 0.3'\n", `f:2:9: rule.a.when: owner.share is not known in a rule for the host: set for_each to owner, unit or another`},
+		{"owner in until", "[rule.a]\nwhen = 'true'\nuntil = 'owner.share < 0.3'\n", `f:3:10: rule.a.until: owner.share is not known in a rule for the host: set for_each to owner, unit or another`},
 		{"steps", "[rule.a]\nwhen = 'true'\nstep = 'notify'\n", `f:3: rule.a.step: must be a list of tables, [[rule.NAME.step]]`},
 		{"one step", "[rule.a]\nwhen = 'true'\n[rule.a.step]\naction = 'notify'\n", `f:3: rule.a.step: must be a list of tables, [[rule.NAME.step]]`},
 		{"unknown action", "[rule.a]\nwhen = 'true'\n[[rule.a.step]]\naction = 'notify'\n[[rule.a.step]]\naction = 'restart'\n", `f:6: rule.a.step 2: unknown action "restart"`},
@@ -249,7 +249,7 @@ func TestPolicyLeftOut(t *testing.T) {
 	etc := filepath.Join(root, policyDirs[2])
 	p, err := LoadPolicy(Options{Root: root})
 	want := "b.toml:4:9: rule.new.when: unknown variable \"tcp.fil\"; did you mean tcp.fill?\n" +
-		`m.toml:3: rule.a.for_each = "host": rule.a.when: owner.share is not known in a rule for the host: it needs for_each = "owner", "unit", ... (a.toml:3)`
+		`m.toml:3: rule.a.for_each = "host": rule.a.when: owner.share is not known in a rule for the host: set for_each to owner, unit or another (a.toml:3)`
 	got := strings.NewReplacer(etc+"/", "", filepath.Join(root, policyDirs[0])+"/", "").Replace(fmt.Sprint(err))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("error (-want +got):\n%s", diff)

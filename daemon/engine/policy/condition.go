@@ -117,37 +117,37 @@ func (c *Condition) Numbers(v *Vars) record.Numbers {
 	return numbers
 }
 
-func (name *Variable) isKnown(v *Vars) bool {
+func (v *Variable) isKnown(vars *Vars) bool {
 	switch {
-	case name.truth != nil:
-		return name.truth(v) != Unknown
-	case name.text != nil:
-		_, ok := name.text(v)
+	case v.truth != nil:
+		return v.truth(vars) != Unknown
+	case v.text != nil:
+		_, ok := v.text(vars)
 		return ok
-	case name.number != nil:
-		_, ok := name.number(v)
+	case v.number != nil:
+		_, ok := v.number(vars)
 		return ok
 	}
 	return true
 }
 
-func (name *Variable) value(v *Vars) any {
-	switch name.Type {
+func (v *Variable) value(vars *Vars) any {
+	switch v.Type {
 	case TypeBool:
-		if t := name.truth(v); t != Unknown {
+		if t := v.truth(vars); t != Unknown {
 			return t == Yes
 		}
 	case TypeString, TypeLevel:
-		if s, ok := name.text(v); ok {
+		if s, ok := v.text(vars); ok {
 			return s
 		}
 	case TypeList:
-		return append([]string{}, name.list(v)...)
+		return append([]string{}, v.list(vars)...)
 	default:
-		n, ok := name.number(v)
+		n, ok := v.number(vars)
 		switch {
 		case !ok:
-		case name.Type != TypeDuration:
+		case v.Type != TypeDuration:
 			return n
 		case math.IsInf(n, 1):
 			return "never"

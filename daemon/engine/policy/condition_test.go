@@ -122,7 +122,7 @@ func TestNothingKnown(t *testing.T) {
 		known func(*Variable) bool
 	}{
 		{"before the first sample", HostVars(&Facts{}).WithOwner(&Facts{}, nil, 0), func(*Variable) bool { return false }},
-		{"stale", HostVars(&Facts{Sample: facts.Sample}), func(*Variable) bool { return false }},
+		{"stale", HostVars(&Facts{Sample: facts.Sample, Trend: facts.Trend}), func(*Variable) bool { return false }},
 		{"no reading", HostVars(&Facts{Sample: facts.Sample, Level: facts.Level}), func(v *Variable) bool {
 			return v.Cadence == EachSample && !strings.HasPrefix(v.Name, "kernel.") && !v.Nullable
 		}},
@@ -131,6 +131,9 @@ func TestNothingKnown(t *testing.T) {
 		for i := range variables {
 			v := &variables[i]
 			got := v.value(tt.v)
+			if v.isKnown(tt.v) != (got != nil) {
+				t.Errorf("%s: known(%s) is %v, the value %v", tt.name, v.Name, v.isKnown(tt.v), got)
+			}
 			switch {
 			case strings.HasPrefix(v.Name, "daemon."): // its own state is always known
 				if got == nil {
@@ -284,7 +287,7 @@ func TestCompileErrors(t *testing.T) {
 
 func TestOwnerInHostRule(t *testing.T) {
 	_, err := Compile("tcp.fill > 0.7 && owner.share > 0.3", Host)
-	want := `owner.share is not known in a rule for the host: it needs for_each = "owner", "unit", ...`
+	want := `owner.share is not known in a rule for the host: set for_each to owner, unit or another`
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v\nwant  %s", err, want)
 	}

@@ -85,159 +85,168 @@ var (
 	}
 )
 
-var variables = []Variable{
-	{Name: "tcp.used", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.sample.Used) }),
-		Doc: "TCP memory in use on the host"},
-	{Name: "tcp.min", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Min) }),
-		Doc: "At or below it the kernel leaves pressure: net.ipv4.tcp_mem without a lease of tcpmemd, as the next two"},
-	{Name: "tcp.pressure", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Pressure) }),
-		Doc: "Above it the kernel enters pressure"},
-	{Name: "tcp.max", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Max) }),
-		Doc: "Above it the kernel refuses memory"},
-	{Name: "tcp.fill", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Max }),
-		Doc: "used / max, without a lease of tcpmemd; can be above 1"},
-	{Name: "tcp.fill_live", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.sample.Mem.Max }),
-		Doc: "used / max as it is now, lease and all"},
-	{Name: "tcp.fill_pressure", Type: TypeNumber, Unit: "1 is at the limit", Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Pressure }),
-		Doc: "used / pressure, without a lease of tcpmemd"},
-	{Name: "tcp.under_pressure", Type: TypeBool, Cadence: EachSample, Nullable: true, truth: underPressure,
-		Doc: "The kernel's own flag"},
-	{Name: "tcp.level", Type: TypeLevel, Values: levels, Cadence: EachSample, text: levelText, number: levelRank,
-		Doc: "What the host is without any policy; has an order, so >= works"},
-	{Name: "tcp.growth", Type: TypeBytes, Unit: "per minute", Cadence: EachSample, Nullable: true,
-		number: func(v *Vars) (float64, bool) { return optional(v.facts.Trend.GrowthPerMinute) },
-		Doc:    "How fast use grows; negative where it falls"},
-	{Name: "tcp.eta", Type: TypeDuration, Cadence: EachSample, Nullable: true, number: etaToMax,
-		Doc: "Time until use reaches max at this pace; longer than any other where it does not grow"},
-	{Name: "tcp.verdict", Type: TypeString, Values: verdicts, Cadence: EachReading, Nullable: true,
-		text: func(v *Vars) (string, bool) { return verdictOf(v.facts.Trend.Verdict, v.facts.Trend.GrowthPerMinute) },
-		Doc:  "What the growth of the whole host looks like"},
+var variables = slices.Concat(hostVariables, ownerVariables)
 
-	{Name: "orphans.count", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.Orphans) }),
-		Doc: "Orphans on the host: closed, and the kernel still works on them"},
-	{Name: "orphans.limit", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.MaxOrphans) }),
-		Doc: "net.ipv4.tcp_max_orphans; the kernel may count an orphan two or four times"},
-	{Name: "orphans.share", Type: TypeShare, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return part(v.sample.Orphans, v.sample.MaxOrphans) }),
-		Doc: "count / limit"},
-	{Name: "orphans.rise", Type: TypeNumber, Unit: "sockets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(orphanCount),
-		Doc: "How many more there are than 10 s ago; negative where fewer"},
-	{Name: "orphans.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Orphan, tallyBytes),
-		Doc: "What they hold"},
+var hostVariables = []Variable{
+	{
+		Name: "tcp.used", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.sample.Used) }),
+		Doc: "TCP memory in use on the host",
+	},
+	{
+		Name: "tcp.min", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Min) }),
+		Doc: "At or below it the kernel leaves pressure: net.ipv4.tcp_mem without a lease of tcpmemd, as the next two",
+	},
+	{
+		Name: "tcp.pressure", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Pressure) }),
+		Doc: "Above it the kernel enters pressure",
+	},
+	{
+		Name: "tcp.max", Type: TypeBytes, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return v.pages(v.base().Max) }),
+		Doc: "Above it the kernel refuses memory",
+	},
+	{
+		Name: "tcp.fill", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Max }),
+		Doc: "used / max, without a lease of tcpmemd; can be above 1",
+	},
+	{
+		Name: "tcp.fill_live", Type: TypeShare, Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.sample.Mem.Max }),
+		Doc: "used / max as it is now, lease and all",
+	},
+	{
+		Name: "tcp.fill_pressure", Type: TypeNumber, Unit: "1 is at the limit", Cadence: EachSample, number: ofPages(func(v *Vars) reading.Pages { return v.base().Pressure }),
+		Doc: "used / pressure, without a lease of tcpmemd",
+	},
+	{
+		Name: "tcp.under_pressure", Type: TypeBool, Cadence: EachSample, Nullable: true, truth: underPressure,
+		Doc: "The kernel's own flag",
+	},
+	{
+		Name: "tcp.level", Type: TypeLevel, Values: levels, Cadence: EachSample, text: levelText, number: levelRank,
+		Doc: "What the host is without any policy; has an order, so >= works",
+	},
+	{
+		Name: "tcp.growth", Type: TypeBytes, Unit: "per minute", Cadence: EachSample, Nullable: true,
+		number: func(v *Vars) (float64, bool) { return optional(v.trend().GrowthPerMinute) },
+		Doc:    "How fast use grows; negative where it falls",
+	},
+	{
+		Name: "tcp.eta", Type: TypeDuration, Cadence: EachSample, Nullable: true, number: etaToMax,
+		Doc: "Time until use reaches max at this pace; longer than any other where it does not grow",
+	},
+	{
+		Name: "tcp.verdict", Type: TypeString, Values: verdicts, Cadence: EachReading, Nullable: true,
+		text: func(v *Vars) (string, bool) { t := v.trend(); return verdictOf(t.Verdict, t.GrowthPerMinute) },
+		Doc:  "What the growth of the whole host looks like",
+	},
 
-	{Name: "kernel.aborts_on_memory", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(abortsOnMemory),
-		Doc: "TCPAbortOnMemory, over all network namespaces as all counters here: connections ended for lack of memory"},
-	{Name: "kernel.pressure_entries", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(pressureEntries),
-		Doc: "TCPMemoryPressures: how often pressure began"},
-	{Name: "kernel.prunes", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(prunes),
-		Doc: "PruneCalled: receive queues cut for lack of memory"},
-	{Name: "kernel.rcvq_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(rcvqDrops),
-		Doc: "TCPRcvQDrop: received and thrown away for lack of memory"},
-	{Name: "kernel.zero_window_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(zeroWindowDrops),
-		Doc: "TCPZeroWindowDrop: thrown away since the window was closed"},
-	{Name: "kernel.wqueue_too_big", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(wqueueTooBig),
-		Doc: "TCPWqueueTooBig: writes refused for a send queue that is too long"},
-	{Name: "kernel.listen_overflows", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(listenOverflows),
-		Doc: "ListenOverflows: connections refused since an accept queue was full"},
-	{Name: "kernel.log_out_of_memory", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOutOfMemory),
-		Doc: `"TCP: out of memory" in the kernel log`},
-	{Name: "kernel.log_orphans", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOrphans),
-		Doc: `"TCP: too many orphaned sockets" in the kernel log`},
-	{Name: "kernel.log_conntrack_full", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logConntrackFull),
-		Doc: `"nf_conntrack: table full" in the kernel log`},
-	{Name: "kernel.log_lost", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logLost),
-		Doc: "Records of the kernel log overwritten before they were read"},
+	{
+		Name: "orphans.count", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.Orphans) }),
+		Doc: "Orphans on the host: closed, and the kernel still works on them",
+	},
+	{
+		Name: "orphans.limit", Type: TypeNumber, Unit: "sockets", Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return float64(v.sample.MaxOrphans) }),
+		Doc: "net.ipv4.tcp_max_orphans; the kernel may count an orphan two or four times",
+	},
+	{
+		Name: "orphans.share", Type: TypeShare, Cadence: EachSample, number: ofSample(func(v *Vars) float64 { return part(v.sample.Orphans, v.sample.MaxOrphans) }),
+		Doc: "count / limit",
+	},
+	{
+		Name: "orphans.rise", Type: TypeNumber, Unit: "sockets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(orphanCount),
+		Doc: "How many more there are than 10 s ago; negative where fewer",
+	},
+	{
+		Name: "orphans.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Orphan, tallyBytes),
+		Doc: "What they hold",
+	},
 
-	{Name: "conntrack.count", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Count) }),
-		Doc: "Connections that the kernel tracks; unknown where it tracks none, as the next two"},
-	{Name: "conntrack.limit", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Limit) }),
-		Doc: "net.netfilter.nf_conntrack_max"},
-	{Name: "conntrack.share", Type: TypeShare, Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return part(u.Count, u.Limit) }),
-		Doc: "count / limit"},
+	{
+		Name: "kernel.aborts_on_memory", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(abortsOnMemory),
+		Doc: "TCPAbortOnMemory, over all network namespaces as all counters here: connections ended for lack of memory",
+	},
+	{
+		Name: "kernel.pressure_entries", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(pressureEntries),
+		Doc: "TCPMemoryPressures: how often pressure began",
+	},
+	{
+		Name: "kernel.prunes", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(prunes),
+		Doc: "PruneCalled: receive queues cut for lack of memory",
+	},
+	{
+		Name: "kernel.rcvq_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(rcvqDrops),
+		Doc: "TCPRcvQDrop: received and thrown away for lack of memory",
+	},
+	{
+		Name: "kernel.zero_window_drops", Type: TypeNumber, Unit: "packets in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(zeroWindowDrops),
+		Doc: "TCPZeroWindowDrop: thrown away since the window was closed",
+	},
+	{
+		Name: "kernel.wqueue_too_big", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(wqueueTooBig),
+		Doc: "TCPWqueueTooBig: writes refused for a send queue that is too long",
+	},
+	{
+		Name: "kernel.listen_overflows", Type: TypeNumber, Unit: "in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(listenOverflows),
+		Doc: "ListenOverflows: connections refused since an accept queue was full",
+	},
+	{
+		Name: "kernel.log_out_of_memory", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOutOfMemory),
+		Doc: `"TCP: out of memory" in the kernel log`,
+	},
+	{
+		Name: "kernel.log_orphans", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logOrphans),
+		Doc: `"TCP: too many orphaned sockets" in the kernel log`,
+	},
+	{
+		Name: "kernel.log_conntrack_full", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logConntrackFull),
+		Doc: `"nf_conntrack: table full" in the kernel log`,
+	},
+	{
+		Name: "kernel.log_lost", Type: TypeNumber, Unit: "records in 10 s", Cadence: EachSample, Nullable: true, number: ofRate(logLost),
+		Doc: "Records of the kernel log overwritten before they were read",
+	},
 
-	{Name: "hidden.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Hidden, tallyBytes),
-		Doc: "Held by sockets that a process has open and no dump shows"},
-	{Name: "hidden.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofClass(reading.Hidden, tallySockets),
-		Doc: "How many of them were found"},
-	{Name: "hidden.estimate", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return float64(r.Ledger.HiddenEstimate) }),
-		Doc: "How many there are by the kernel's counters, an upper bound"},
+	{
+		Name: "conntrack.count", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Count) }),
+		Doc: "Connections that the kernel tracks; unknown where it tracks none, as the next two",
+	},
+	{
+		Name: "conntrack.limit", Type: TypeNumber, Unit: "entries", Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return float64(u.Limit) }),
+		Doc: "net.netfilter.nf_conntrack_max",
+	},
+	{
+		Name: "conntrack.share", Type: TypeShare, Cadence: EachSample, Nullable: true, number: ofConntrack(func(u *reading.Usage) float64 { return part(u.Count, u.Limit) }),
+		Doc: "count / limit",
+	},
+
+	{
+		Name: "hidden.bytes", Type: TypeBytes, Cadence: EachReading, number: ofClass(reading.Hidden, tallyBytes),
+		Doc: "Held by sockets that a process has open and no dump shows",
+	},
+	{
+		Name: "hidden.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofClass(reading.Hidden, tallySockets),
+		Doc: "How many of them were found",
+	},
+	{
+		Name: "hidden.estimate", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return float64(r.Ledger.HiddenEstimate) }),
+		Doc: "How many there are by the kernel's counters, an upper bound",
+	},
 	{Name: "hidden.share", Type: TypeShare, Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 {
 		return part(r.Ledger.Classes[reading.Hidden].Bytes, r.Sample.Used.Bytes(r.Sample.PageSize))
 	}), Doc: "bytes / used"},
 
-	{Name: "coverage", Type: TypeShare, Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return r.Ledger.Coverage }),
-		Doc: "Share of the memory in use whose owner is known"},
+	{
+		Name: "coverage", Type: TypeShare, Cadence: EachReading, number: ofReading(func(r *reading.Reading) float64 { return r.Ledger.Coverage }),
+		Doc: "Share of the memory in use whose owner is known",
+	},
 
-	{Name: "daemon.blind", Type: TypeNumber, Unit: "ways", Cadence: EachSample, number: func(v *Vars) (float64, bool) { return float64(len(v.facts.Blind)), true },
-		Doc: "In how many ways tcpmemd cannot see or act just now"},
-	{Name: "daemon.blind_ids", Type: TypeList, Cadence: EachSample, list: func(v *Vars) []string { return v.facts.Blind },
-		Doc: `Which ones, for the operator in: "blind-coverage" in daemon.blind_ids`},
-
-	{Name: "owner.key", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Key }),
-		Doc: `Who it is, e.g. "system/task-queue.service"`},
-	{Name: "owner.name", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Name }),
-		Doc: "The name a person knows; a process or container may have chosen it"},
-	{Name: "owner.kind", Type: TypeString, Values: kinds, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return string(o.Kind) }),
-		Doc: "What it is"},
-	{Name: "owner.unit", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Unit }),
-		Doc: `Its unit, "" where it has none`},
-	{Name: "owner.manager", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Manager }),
-		Doc: `"system", "user@UID", or "" without a unit`},
-	{Name: "owner.command", Type: TypeString, Cadence: EachReading, text: nameOfOwner(func(o *reading.Owner) string { return o.Command }),
-		Doc: "Of the process that holds most, chosen by that process"},
-	{Name: "owner.container", Type: TypeString, Cadence: EachReading, text: nameOfOwner(containerOf),
-		Doc: `Name of its container, else the id, else ""`},
-	{Name: "owner.pod", Type: TypeString, Cadence: EachReading, text: nameOfOwner(podOf),
-		Doc: `Its pod as "namespace/name", else the uid, else ""`},
-	{Name: "owner.protected", Type: TypeBool, Cadence: EachReading, truth: flagOfOwner(func(o *reading.Owner) bool { return o.Protected != "" }),
-		Doc: "No action touches it"},
-	{Name: "owner.shared", Type: TypeBool, Cadence: EachReading, truth: flagOfOwner(func(o *reading.Owner) bool { return o.Shared }),
-		Doc: "Processes of several units hold one of its sockets"},
-	{Name: "owner.bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Sum.Bytes) }),
-		Doc: "TCP memory that it holds"},
-	{Name: "owner.share", Type: TypeShare, Cadence: EachReading, number: ownerShare,
-		Doc: "bytes / the bytes of all sockets seen"},
-	{Name: "owner.rank", Type: TypeNumber, Unit: "1 holds the most", Cadence: EachReading, number: func(v *Vars) (float64, bool) { return float64(v.rank), v.rank > 0 },
-		Doc: "Its place among all owners, or among all pods or namespaces"},
-	{Name: "owner.sockets", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Sum.Sockets) }),
-		Doc: "How many it has"},
-	{Name: "owner.growth", Type: TypeBytes, Unit: "per minute", Cadence: EachReading, Nullable: true, number: func(v *Vars) (float64, bool) {
-		if v.owner == nil {
-			return 0, false
-		}
-		return optional(v.owner.GrowthPerMinute)
-	}, Doc: "How fast its memory grows; negative where it falls"},
-	{Name: "owner.verdict", Type: TypeString, Values: verdicts, Cadence: EachReading, Nullable: true, text: func(v *Vars) (string, bool) {
-		if v.owner == nil {
-			return "", false
-		}
-		return verdictOf(v.owner.Verdict, v.owner.GrowthPerMinute)
-	}, Doc: "What its growth looks like"},
-	{Name: "owner.receive_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Receive) }),
-		Doc: "In receive queues"},
-	{Name: "owner.send_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Send) }),
-		Doc: "In send queues"},
-	{Name: "owner.send_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return part(o.Send, o.Sum.Bytes) }),
-		Doc: "send_bytes / bytes"},
-	{Name: "owner.unread_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Unread) }),
-		Doc: "Received, and it has not read it"},
-	{Name: "owner.stalled_bytes", Type: TypeBytes, Cadence: EachReading, Nullable: true, number: func(v *Vars) (float64, bool) {
-		if v.owner == nil {
-			return 0, false
-		}
-		return optional(v.owner.Stalled)
-	}, Doc: "On sockets whose queues have stood still for 30 s or longer"},
-	{Name: "owner.orphan_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Orphan].Bytes) }),
-		Doc: "On orphans that it left behind"},
-	{Name: "owner.hidden_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Hidden].Bytes) }),
-		Doc: "On hidden sockets"},
-	{Name: "owner.unaccepted_bytes", Type: TypeBytes, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.Classes[reading.Unaccepted].Bytes) }),
-		Doc: "On connections that it has not accepted"},
-	{Name: "owner.close_wait", Type: TypeNumber, Unit: "sockets", Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return float64(o.States[reading.CloseWait]) }),
-		Doc: "In CLOSE_WAIT: the peer has closed and the owner has not"},
-	{Name: "owner.top_remote_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(topRemoteShare),
-		Doc: "Share of send_bytes that waits for one peer, the one with the most"},
-	{Name: "owner.evidence_fd_share", Type: TypeShare, Cadence: EachReading, number: ofOwner(func(o *reading.Owner) float64 { return part(o.Evidence[reading.FD].Bytes, o.Sum.Bytes) }),
-		Doc: "Share of bytes on sockets that a process of it has open now"},
+	{
+		Name: "daemon.blind", Type: TypeNumber, Unit: "ways", Cadence: EachSample, number: func(v *Vars) (float64, bool) { return float64(len(v.facts.Blind)), true },
+		Doc: "In how many ways tcpmemd cannot see or act just now",
+	},
+	{
+		Name: "daemon.blind_ids", Type: TypeList, Cadence: EachSample, list: func(v *Vars) []string { return v.facts.Blind },
+		Doc: `Which ones, for the operator in: "blind-coverage" in daemon.blind_ids`,
+	},
 }
 
 func underPressure(v *Vars) Truth {
@@ -259,7 +268,7 @@ func levelRank(v *Vars) (float64, bool) {
 // etaToMax is in seconds. A trend that knows the growth and tells no time sees
 // no end.
 func etaToMax(v *Vars) (float64, bool) {
-	t := &v.facts.Trend
+	t := v.trend()
 	if t.EtaMax != nil {
 		return t.EtaMax.Seconds(), true
 	}
@@ -272,39 +281,3 @@ func ofClass(c reading.Class, of func(reading.Tally) int64) number {
 
 func tallyBytes(t reading.Tally) int64   { return t.Bytes }
 func tallySockets(t reading.Tally) int64 { return t.Sockets }
-
-func containerOf(o *reading.Owner) string {
-	switch {
-	case o.Container == nil:
-		return ""
-	case o.Container.Name == "":
-		return o.Container.ID
-	}
-	return o.Container.Name
-}
-
-func podOf(o *reading.Owner) string {
-	switch {
-	case o.Pod == nil:
-		return ""
-	case o.Pod.Name == "":
-		return o.Pod.UID
-	}
-	return o.Pod.Namespace + "/" + o.Pod.Name
-}
-
-func ownerShare(v *Vars) (float64, bool) {
-	if v.owner == nil || v.facts.Reading == nil {
-		return 0, false
-	}
-	return part(v.owner.Sum.Bytes, v.facts.Reading.Ledger.Seen), true
-}
-
-// topRemoteShare rests on the queues of the largest sockets: peers of small
-// ones are not looked up.
-func topRemoteShare(o *reading.Owner) float64 {
-	if len(o.Peers) == 0 {
-		return 0
-	}
-	return min(1, part(o.Peers[0].Bytes, o.Send))
-}

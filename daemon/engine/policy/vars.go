@@ -52,6 +52,14 @@ func (v *Vars) WithOwner(f *Facts, o *reading.Owner, rank int) *Vars {
 // pages gives a count of pages in bytes.
 func (v *Vars) pages(p reading.Pages) float64 { return float64(p.Bytes(v.sample.PageSize)) }
 
+// trend is empty without a sample: it is no newer.
+func (v *Vars) trend() reading.Trend {
+	if v.sample == nil {
+		return reading.Trend{}
+	}
+	return v.facts.Trend
+}
+
 // base is the triple without a lease of ours. Only with a sample.
 func (v *Vars) base() reading.TCPMem {
 	if v.facts.Base == (reading.TCPMem{}) {
