@@ -181,7 +181,7 @@ func (p *parts) openRunner(cfg *daemon.Config, named map[string]config.Plugin) {
 		p.force("actions cannot be run: " + err.Error())
 		return
 	}
-	p.runner, cfg.Runner = r, r
+	p.runner, cfg.Runner = r, newActions(r, p.log.With("part", "plugins"))
 	cfg.Plugins = p.plugins
 }
 
