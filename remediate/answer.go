@@ -83,10 +83,11 @@ func panicText(p any) string {
 
 // clip makes s valid UTF-8 of at most limit bytes.
 func clip(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= limit {
+	const cut = " ..."
+	long := len(s) > limit
+	s = strings.ToValidUTF8(s[:min(len(s), limit)], "\uFFFD") // which may be longer
+	if !long && len(s) <= limit {
 		return s
 	}
-	const cut = " ..."
-	return strings.ToValidUTF8(s[:limit-len(cut)], "") + cut
+	return strings.ToValidUTF8(s[:min(len(s), limit-len(cut))], "") + cut
 }

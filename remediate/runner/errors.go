@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tcpmemd/tcpmemd/remediate"
+	"github.com/tcpmemd/tcpmemd/remediate/internal/wire"
 )
 
 // Phase is what was being done with a plugin.
@@ -110,6 +111,14 @@ func fail(kind Kind, format string, args ...any) error {
 	return &failure{kind, fmt.Errorf(format, args...)}
 }
 
+// invalid marks what package wire says of an answer.
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{KindInvalidAnswer, err}
+}
+
 // wrap makes an Error of what is none yet.
 func wrap(plugin string, phase Phase, err error) error {
 	if err == nil {
@@ -141,7 +150,7 @@ func (p *process) explain(ctx context.Context, start time.Time, err error) error
 		return p.obituary()
 	}
 	s, _ := status.FromError(err)
-	text := printable(s.Message(), remediate.MaxTextBytes)
+	text := wire.Printable(s.Message(), remediate.MaxTextBytes)
 	switch {
 	case s.Code() == codes.ResourceExhausted && strings.Contains(text, "larger than max"):
 		return fail(KindTooLarge, "its answer is beyond %d bytes", remediate.MaxAnswerBytes)

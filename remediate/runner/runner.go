@@ -28,6 +28,7 @@ import (
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/tcpmemd/tcpmemd/remediate"
+	"github.com/tcpmemd/tcpmemd/remediate/internal/wire"
 	"github.com/tcpmemd/tcpmemd/remediate/launch"
 	"github.com/tcpmemd/tcpmemd/remediate/proto"
 )
@@ -147,7 +148,7 @@ func (r *Runner) add(p Plugin) error {
 	}
 	p.Timeout = orElse(p.Timeout, defaultTimeout)
 	switch {
-	case len(p.Name) > remediate.MaxCodeBytes || !nameForm.MatchString(p.Name):
+	case !wire.IsName(p.Name):
 		return errors.New("want a name of letters a-z, digits and dashes")
 	case r.slots[p.Name] != nil:
 		return errors.New("the name is taken")
@@ -159,7 +160,7 @@ func (r *Runner) add(p Plugin) error {
 			return err
 		}
 	}
-	if _, err := merge(p.Settings, nil); err != nil {
+	if _, err := wire.Merge(p.Settings, nil); err != nil {
 		return err
 	}
 	s := &slot{plugin: p, turn: make(chan struct{}, 1)}
@@ -213,14 +214,15 @@ func (r *Runner) Validate(ctx context.Context, name string, settings remediate.S
 	if err != nil {
 		return nil, err
 	}
-	merged, err := merge(s.plugin.Settings, settings)
+	merged, err := wire.Merge(s.plugin.Settings, settings)
 	if err != nil {
 		return []remediate.Problem{{Message: err.Error()}}, nil //nolint:nilerr // it is the settings' error
 	}
 	err = r.ask(ctx, s, PhaseValidate, func(ctx context.Context, p *process) error {
 		v, err := p.client.Validate(ctx, &proto.ValidateRequest{SettingsJson: merged})
 		if err == nil {
-			problems, err = problemsFromProto(v)
+			problems, err = wire.Problems(v)
+			err = invalid(err)
 		}
 		return err
 	})
@@ -235,14 +237,19 @@ func (r *Runner) Run(ctx context.Context, name string, req *remediate.Request) (
 	if err != nil {
 		return nil, err
 	}
-	settings, err := merge(s.plugin.Settings, req.Settings)
+	settings, err := wire.Merge(s.plugin.Settings, req.Settings)
 	if err != nil {
 		return nil, wrap(name, PhaseRun, fail(KindInvalidAnswer, "%w", err))
 	}
+	what := wire.Run
+	if req.DryRun {
+		what = wire.DryRun
+	}
 	err = r.act(ctx, s, PhaseRun, req.Deadline, func(ctx context.Context, p *process, d *remediate.Description, deadline time.Time) error {
-		answer, err := p.client.Run(ctx, requestToProto(req, settings, deadline))
+		answer, err := p.client.Run(ctx, wire.RunRequest(req, settings, deadline))
 		if err == nil {
-			resp, err = responseFromProto(d, PhaseRun, req.DryRun, answer)
+			resp, err = wire.Response(d, what, answer)
+			err = invalid(err)
 		}
 		return err
 	})
@@ -255,14 +262,15 @@ func (r *Runner) Undo(ctx context.Context, name string, req *remediate.UndoReque
 	if err != nil {
 		return nil, err
 	}
-	settings, err := merge(s.plugin.Settings, req.Settings)
+	settings, err := wire.Merge(s.plugin.Settings, req.Settings)
 	if err != nil {
 		return nil, wrap(name, PhaseUndo, fail(KindInvalidAnswer, "%w", err))
 	}
 	err = r.act(ctx, s, PhaseUndo, req.Deadline, func(ctx context.Context, p *process, d *remediate.Description, deadline time.Time) error {
-		answer, err := p.client.Undo(ctx, undoToProto(req, settings, deadline))
+		answer, err := p.client.Undo(ctx, wire.UndoRequest(req, settings, deadline))
 		if err == nil {
-			resp, err = responseFromProto(d, PhaseUndo, false, answer)
+			resp, err = wire.Response(d, wire.Undo, answer)
+			err = invalid(err)
 		}
 		return err
 	})
@@ -373,7 +381,8 @@ func (r *Runner) describe(ctx context.Context, s *slot) (*remediate.Description,
 		id = p.file
 		var err error
 		if raw, err = p.client.Describe(ctx, &proto.DescribeRequest{}); err == nil {
-			d, err = descriptionFromProto(s.plugin.Name, raw)
+			d, err = wire.Description(s.plugin.Name, raw)
+			err = invalid(err)
 		}
 		return err
 	})

@@ -3,7 +3,6 @@ package runner
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -356,15 +355,5 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-	}
-}
-
-func TestMerge(t *testing.T) {
-	got, err := merge(remediate.Settings(`{"a":1,"b":{"x":1}}`), remediate.Settings(`{"b":2}`))
-	must(t, err)
-	var m map[string]json.RawMessage
-	must(t, json.Unmarshal([]byte(got), &m))
-	if diff := cmp.Diff(map[string]json.RawMessage{"a": []byte("1"), "b": []byte("2")}, m); diff != "" {
-		t.Errorf("settings (-want +got):\n%s", diff)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tcpmemd/tcpmemd/remediate"
+	"github.com/tcpmemd/tcpmemd/remediate/internal/wire"
 	"github.com/tcpmemd/tcpmemd/remediate/launch"
 )
 
@@ -200,22 +201,22 @@ func (p *process) shakeHands(ctx context.Context, lines <-chan string) error {
 func (p *process) address(line string) (string, error) {
 	fields := strings.Split(strings.TrimSpace(line), "|")
 	if len(fields) < 5 {
-		return "", fail(KindHandshakeGarbage, "its first line is no handshake: \"%s\"", printable(line, 200))
+		return "", fail(KindHandshakeGarbage, "its first line is no handshake: \"%s\"", wire.Printable(line, 200))
 	}
 	core, err1 := strconv.Atoi(fields[0])
 	version, err2 := strconv.Atoi(fields[1])
 	network, address := fields[2], fields[3]
 	switch {
 	case err1 != nil || err2 != nil:
-		return "", fail(KindHandshakeGarbage, "its first line is no handshake: \"%s\"", printable(line, 200))
+		return "", fail(KindHandshakeGarbage, "its first line is no handshake: \"%s\"", wire.Printable(line, 200))
 	case core != coreVersion:
 		return "", fail(KindVersion, "it speaks version %d of go-plugin's protocol, not %d", core, coreVersion)
 	case version != remediate.ProtocolVersion:
 		return "", fail(KindVersion, "it speaks version %d of the protocol, not %d", version, remediate.ProtocolVersion)
 	case network != "unix":
-		return "", fail(KindNetwork, "it listens on \"%s\"; only a Unix socket is allowed", printable(network, 20))
+		return "", fail(KindNetwork, "it listens on \"%s\"; only a Unix socket is allowed", wire.Printable(network, 20))
 	case fields[4] != "grpc":
-		return "", fail(KindHandshakeGarbage, "it speaks \"%s\", not grpc", printable(fields[4], 20))
+		return "", fail(KindHandshakeGarbage, "it speaks \"%s\", not grpc", wire.Printable(fields[4], 20))
 	case len(fields) > 5 && fields[5] != "":
 		return "", fail(KindHandshakeGarbage, "it wants TLS, which was not offered")
 	}
@@ -223,11 +224,11 @@ func (p *process) address(line string) (string, error) {
 		address = filepath.Join(p.dir, address)
 	}
 	if filepath.Dir(filepath.Clean(address)) != p.dir {
-		return "", fail(KindNetwork, "it listens at \"%s\", outside its own folder", printable(address, 200))
+		return "", fail(KindNetwork, "it listens at \"%s\", outside its own folder", wire.Printable(address, 200))
 	}
 	info, err := os.Lstat(address)
 	if err != nil || info.Mode().Type() != os.ModeSocket {
-		return "", fail(KindNetwork, "it listens at \"%s\", which is no socket", printable(address, 200))
+		return "", fail(KindNetwork, "it listens at \"%s\", which is no socket", wire.Printable(address, 200))
 	}
 	return filepath.Clean(address), nil
 }

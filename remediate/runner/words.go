@@ -6,14 +6,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/time/rate"
+
+	"github.com/tcpmemd/tcpmemd/remediate/internal/wire"
 )
 
 // Limits of what a plugin can say. Beyond the lines it is counted, beyond the
@@ -62,7 +61,7 @@ func (w *words) listen(ctx context.Context, r io.Reader) {
 }
 
 func (w *words) say(line string, cut bool) {
-	text := printable(line, maxLine)
+	text := wire.Printable(line, maxLine)
 	if cut {
 		text += " ..."
 	}
@@ -99,7 +98,7 @@ func (w *words) last() string {
 	if w.final == "" {
 		return ""
 	}
-	return `"` + printable(w.final, 200) + `"`
+	return `"` + wire.Printable(w.final, 200) + `"`
 }
 
 // throttled makes its writer wait.
@@ -115,28 +114,6 @@ func (t throttled) Read(b []byte) (int, error) {
 		_ = t.limit.WaitN(t.ctx, n) // at its end, what is left is read at once
 	}
 	return n, err
-}
-
-// printable is s with everything escaped that is no printable character, and
-// at most limit bytes of it.
-func printable(s string, limit int) string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		piece := s[i : i+n]
-		switch {
-		case r == utf8.RuneError && n == 1:
-			piece = `\x` + strconv.FormatUint(uint64(s[i])|0x100, 16)[1:]
-		case !unicode.IsPrint(r):
-			piece = strings.Trim(strconv.QuoteRuneToASCII(r), "'")
-		}
-		if b.Len()+len(piece) > limit {
-			return b.String() + " ..."
-		}
-		b.WriteString(piece)
-		i += n
-	}
-	return b.String()
 }
 
 // briefly is how long the last output of an ended process may take to arrive.

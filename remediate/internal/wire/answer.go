@@ -1,7 +1,11 @@
-package runner
+// Package wire is the host's half of the contract's messages: requests as they
+// are sent, and answers as they are believed. Package remediate has the other
+// half, which plugins need.
+package wire
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +23,16 @@ const (
 	maxSettings  = 64
 	maxClasses   = 16
 	maxPredicted = 1 << 50 // bytes; no host has so many
+)
+
+// Call is what is answered.
+type Call int
+
+// Calls with a Response.
+const (
+	Run Call = iota
+	DryRun
+	Undo
 )
 
 var (
@@ -45,9 +59,10 @@ var resultFromProto = map[proto.Result]remediate.Result{
 	proto.Result_RESULT_UNDELIVERED: remediate.Undelivered,
 }
 
-func invalid(format string, args ...any) error { return fail(KindInvalidAnswer, format, args...) }
+func invalid(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
-func descriptionFromProto(name string, d *proto.Description) (*remediate.Description, error) {
+// Description checks what the plugin of a name says of itself.
+func Description(name string, d *proto.Description) (*remediate.Description, error) {
 	out := &remediate.Description{
 		Name: d.GetName(), Version: d.GetVersion(), About: d.GetAbout(), Touches: touchesFromProto[d.GetTouches()],
 		Capabilities: d.GetCapabilities(), Evidence: d.GetEvidence(), EvidenceShare: d.GetEvidenceShare(),
@@ -55,8 +70,8 @@ func descriptionFromProto(name string, d *proto.Description) (*remediate.Descrip
 	}
 	switch {
 	case out.Name != name:
-		return nil, invalid("it calls itself \"%s\"", printable(out.Name, remediate.MaxCodeBytes))
-	case len(out.Version) > remediate.MaxCodeBytes || out.Version != printable(out.Version, remediate.MaxCodeBytes):
+		return nil, invalid("it calls itself \"%s\"", Printable(out.Name, remediate.MaxCodeBytes))
+	case len(out.Version) > remediate.MaxCodeBytes || out.Version != Printable(out.Version, remediate.MaxCodeBytes):
 		return nil, invalid("its version is too long or not printable")
 	case len(out.About) > remediate.MaxTextBytes:
 		return nil, invalid("its description is longer than %d bytes", remediate.MaxTextBytes)
@@ -69,36 +84,37 @@ func descriptionFromProto(name string, d *proto.Description) (*remediate.Descrip
 	case len(d.GetSettings()) > maxSettings:
 		return nil, invalid("it has %d settings, %d are the limit", len(d.GetSettings()), maxSettings)
 	}
-	out.About = printable(out.About, remediate.MaxTextBytes)
+	out.About = Printable(out.About, remediate.MaxTextBytes)
 	for _, c := range out.Capabilities {
 		if _, err := launch.ParseCap(c); err != nil {
-			return nil, invalid("it needs \"%s\", which is no capability", printable(c, remediate.MaxCodeBytes))
+			return nil, invalid("it needs \"%s\", which is no capability", Printable(c, remediate.MaxCodeBytes))
 		}
 	}
 	for _, e := range out.Evidence {
 		if !slices.Contains(evidenceKinds, e) {
-			return nil, invalid("it wants evidence \"%s\", which there is not", printable(e, remediate.MaxCodeBytes))
+			return nil, invalid("it wants evidence \"%s\", which there is not", Printable(e, remediate.MaxCodeBytes))
 		}
 	}
 	for _, s := range d.GetSettings() {
 		set := remediate.Setting{Name: s.GetName(), Type: s.GetType(), Required: s.GetRequired(), Default: s.GetDefault(), About: s.GetAbout()}
 		switch {
 		case len(set.Name) > remediate.MaxCodeBytes || !settingForm.MatchString(set.Name):
-			return nil, invalid("a setting is called \"%s\"", printable(set.Name, remediate.MaxCodeBytes))
+			return nil, invalid("a setting is called \"%s\"", Printable(set.Name, remediate.MaxCodeBytes))
 		case slices.ContainsFunc(out.Settings, func(o remediate.Setting) bool { return o.Name == set.Name }):
 			return nil, invalid("setting %s is there twice", set.Name)
 		case !slices.Contains(settingTypes, set.Type):
-			return nil, invalid("setting %s is of type \"%s\"", set.Name, printable(set.Type, remediate.MaxCodeBytes))
+			return nil, invalid("setting %s is of type \"%s\"", set.Name, Printable(set.Type, remediate.MaxCodeBytes))
 		case len(set.Default) > remediate.MaxTextBytes || len(set.About) > remediate.MaxTextBytes:
 			return nil, invalid("setting %s has a text longer than %d bytes", set.Name, remediate.MaxTextBytes)
 		}
-		set.About = printable(set.About, remediate.MaxTextBytes)
+		set.About = Printable(set.About, remediate.MaxTextBytes)
 		out.Settings = append(out.Settings, set)
 	}
 	return out, nil
 }
 
-func problemsFromProto(v *proto.ValidateResponse) (problems []remediate.Problem, err error) {
+// Problems checks the answer to Validate.
+func Problems(v *proto.ValidateResponse) (problems []remediate.Problem, err error) {
 	if n := len(v.GetProblems()); n > remediate.MaxProblems {
 		return nil, invalid("it has %d problems, %d are the limit", n, remediate.MaxProblems)
 	}
@@ -107,37 +123,38 @@ func problemsFromProto(v *proto.ValidateResponse) (problems []remediate.Problem,
 			return nil, invalid("a problem's text is longer than %d bytes", remediate.MaxTextBytes)
 		}
 		problems = append(problems, remediate.Problem{
-			Setting: printable(p.GetSetting(), remediate.MaxTextBytes),
-			Message: printable(p.GetMessage(), remediate.MaxTextBytes),
+			Setting: Printable(p.GetSetting(), remediate.MaxTextBytes),
+			Message: Printable(p.GetMessage(), remediate.MaxTextBytes),
 		})
 	}
 	return problems, nil
 }
 
 // allowed are the results that an answer may have.
-func allowed(d *remediate.Description, phase Phase, dryRun bool) []remediate.Result {
+func allowed(d *remediate.Description, call Call) []remediate.Result {
 	results := []remediate.Result{remediate.Refused, remediate.Failed, remediate.TimedOut}
 	switch {
-	case phase == PhaseRun && dryRun:
+	case call == DryRun:
 		return append(results, remediate.DryRun)
-	case phase == PhaseRun && d.Touches == remediate.TouchesNothing:
+	case call == Run && d.Touches == remediate.TouchesNothing:
 		return append(results, remediate.Done, remediate.Delivered, remediate.Undelivered)
 	}
 	return append(results, remediate.Done)
 }
 
-func responseFromProto(d *remediate.Description, phase Phase, dryRun bool, r *proto.Response) (*remediate.Response, error) {
+// Response checks the answer to a call of an action that describes itself as d.
+func Response(d *remediate.Description, call Call, r *proto.Response) (*remediate.Response, error) {
 	out := &remediate.Response{Result: resultFromProto[r.GetResult()], Code: r.GetCode(), Predicted: r.GetPredicted()}
 	switch {
 	case out.Result == "":
 		return nil, invalid("its result is %d, which there is not", r.GetResult())
-	case !slices.Contains(allowed(d, phase, dryRun), out.Result):
-		if dryRun {
+	case !slices.Contains(allowed(d, call), out.Result):
+		if call == DryRun {
 			return nil, invalid("a dry run cannot be \"%s\"", out.Result)
 		}
 		return nil, invalid("\"%s\" is no result of this call", out.Result)
 	case len(out.Code) > remediate.MaxCodeBytes || out.Code != "" && !nameForm.MatchString(out.Code):
-		return nil, invalid("its code is \"%s\", no word", printable(out.Code, remediate.MaxCodeBytes))
+		return nil, invalid("its code is \"%s\", no word", Printable(out.Code, remediate.MaxCodeBytes))
 	case len(r.GetMessage()) > remediate.MaxMessageBytes:
 		return nil, invalid("its message is longer than %d bytes", remediate.MaxMessageBytes)
 	case len(r.GetChanges()) > remediate.MaxChanges:
@@ -148,7 +165,7 @@ func responseFromProto(d *remediate.Description, phase Phase, dryRun bool, r *pr
 	out.Message = lines(r.GetMessage())
 	for class, n := range out.Predicted {
 		if len(class) > remediate.MaxCodeBytes || !nameForm.MatchString(class) || n < 0 || n > maxPredicted {
-			return nil, invalid("it predicts %d bytes of \"%s\"", n, printable(class, remediate.MaxCodeBytes))
+			return nil, invalid("it predicts %d bytes of \"%s\"", n, Printable(class, remediate.MaxCodeBytes))
 		}
 	}
 	for _, c := range r.GetChanges() {
@@ -156,9 +173,9 @@ func responseFromProto(d *remediate.Description, phase Phase, dryRun bool, r *pr
 			return nil, invalid("a change is longer than %d bytes", remediate.MaxTextBytes)
 		}
 		out.Changes = append(out.Changes, remediate.Change{
-			What:   printable(c.GetWhat(), remediate.MaxTextBytes),
-			Before: printable(c.GetBefore(), remediate.MaxTextBytes),
-			After:  printable(c.GetAfter(), remediate.MaxTextBytes),
+			What:   Printable(c.GetWhat(), remediate.MaxTextBytes),
+			Before: Printable(c.GetBefore(), remediate.MaxTextBytes),
+			After:  Printable(c.GetAfter(), remediate.MaxTextBytes),
 		})
 	}
 	undo, err := kept("undo", r.GetUndoJson(), false)
@@ -172,6 +189,9 @@ func responseFromProto(d *remediate.Description, phase Phase, dryRun bool, r *pr
 	out.Undo, out.Retry = undo, remediate.Settings(retry)
 	return out, nil
 }
+
+// IsName says whether s can be an action's name.
+func IsName(s string) bool { return len(s) <= remediate.MaxCodeBytes && nameForm.MatchString(s) }
 
 // kept is JSON that the daemon stores and gives back.
 func kept(what, text string, object bool) (json.RawMessage, error) {
@@ -192,7 +212,7 @@ func kept(what, text string, object bool) (json.RawMessage, error) {
 func lines(s string) string {
 	var out []string
 	for line := range strings.SplitSeq(s, "\n") {
-		out = append(out, printable(line, remediate.MaxMessageBytes))
+		out = append(out, Printable(line, remediate.MaxMessageBytes))
 	}
 	return strings.Join(out, "\n")
 }

@@ -1,4 +1,4 @@
-package runner
+package wire
 
 import (
 	"encoding/json"
@@ -11,8 +11,8 @@ import (
 	"github.com/tcpmemd/tcpmemd/remediate/proto"
 )
 
-// merge lays a step's settings over those of the plugin's own table.
-func merge(own, step remediate.Settings) (string, error) {
+// Merge lays a step's settings over those of the plugin's own table.
+func Merge(own, step remediate.Settings) (string, error) {
 	all := make(map[string]json.RawMessage)
 	for _, layer := range []remediate.Settings{own, step} {
 		if len(layer) == 0 {
@@ -28,7 +28,8 @@ func merge(own, step remediate.Settings) (string, error) {
 	return string(text), err
 }
 
-func requestToProto(r *remediate.Request, settings string, deadline time.Time) *proto.RunRequest {
+// RunRequest is r with other settings and another deadline.
+func RunRequest(r *remediate.Request, settings string, deadline time.Time) *proto.RunRequest {
 	out := &proto.RunRequest{
 		ActionId: r.ActionID, IncidentId: r.IncidentID, Rule: r.Rule, About: r.About, Key: r.Key,
 		Step: int32(min(r.Step, math.MaxInt32)), Hostname: r.Hostname, BootId: r.BootID, SettingsJson: settings,
@@ -47,7 +48,8 @@ func requestToProto(r *remediate.Request, settings string, deadline time.Time) *
 	return out
 }
 
-func undoToProto(r *remediate.UndoRequest, settings string, deadline time.Time) *proto.UndoRequest {
+// UndoRequest is r with other settings and another deadline.
+func UndoRequest(r *remediate.UndoRequest, settings string, deadline time.Time) *proto.UndoRequest {
 	return &proto.UndoRequest{
 		ActionId: r.ActionID, UndoJson: string(r.Undo), SettingsJson: settings,
 		DeadlineUnixMs: deadline.UnixMilli(), Host: hostToProto(r.Host),
