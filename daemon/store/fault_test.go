@@ -447,7 +447,7 @@ func TestLogOnFrozenDisk(t *testing.T) {
 func TestTornLog(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Options{})
-	for i := range 3 {
+	for i := range 2 {
 		s.Append(event(fmt.Sprint(i)), nil)
 	}
 	closeStore(t, s)
@@ -556,7 +556,7 @@ func TestTotalBound(t *testing.T) {
 		return fmt.Sprintf("%x", b)
 	}
 	most := int64(0)
-	for i := range 1500 {
+	for i := range 700 {
 		rec := event(fmt.Sprint(i))
 		rec.Event.Text = noise(3000)
 		s.Append(rec, nil)
@@ -589,15 +589,15 @@ func TestTotalBound(t *testing.T) {
 	closeStore(t, s)
 	s = open(t, s.dir, Options{MaxBytes: bound})
 	list := records(t, s, actions.Query{})
-	if len(s.Findings()) != 0 || len(list) < 50 || list[len(list)-1].ID != "1499" {
+	if len(s.Findings()) != 0 || len(list) < 50 || list[len(list)-1].ID != "699" {
 		t.Errorf("findings %v, %d records", s.Findings(), len(list))
 	}
 	newest := records(t, s, actions.Query{NewestFirst: true})
-	if len(newest) != len(list) || newest[0].ID != "1499" {
+	if len(newest) != len(list) || newest[0].ID != "699" {
 		t.Errorf("%d records the other way", len(newest))
 	}
 	incidents := s.Incidents()
-	if len(incidents) < 20 || incidents[0].ID != "in-1499" {
+	if len(incidents) < 20 || incidents[0].ID != "in-699" {
 		t.Errorf("%d incidents", len(incidents))
 	}
 	for _, in := range incidents {

@@ -198,6 +198,9 @@ func (s *Store) Health() Health {
 	if h.Queued > 0 {
 		h.Oldest = now.Sub(s.records.items[0].since)
 	}
+	if s.files.writing != nil {
+		h.Waiting++
+	}
 	if !s.busy.IsZero() {
 		h.Busy = now.Sub(s.busy)
 	}

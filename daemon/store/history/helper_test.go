@@ -37,14 +37,12 @@ func newHost(owners int) *host {
 	return h
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func (h *host) owner() reading.Owner {
 	h.born++
 	unit := fmt.Sprintf("workload-%d.service", h.born)
 	o := reading.Owner{
 		Key: "system/" + unit, Name: unit, Kind: reading.KindService, Unit: unit, Manager: "system", UnitVerified: true,
-		Cgroup: "/system.slice/" + unit, InvocationID: fmt.Sprintf("%032x", h.rand.Uint64()), UID: ptr(uint32(1000)),
+		Cgroup: "/system.slice/" + unit, InvocationID: fmt.Sprintf("%032x", h.rand.Uint64()), UID: new(uint32(1000)),
 		Command: "worker", HolderCount: 4,
 		Holders: []reading.Holder{{PID: 1000 + h.born, StartTime: h.rand.Uint64N(1e9), Command: "worker", Unit: unit}},
 		Netns:   []reading.NetnsID{{Inode: 4026531840, Cookie: 1}},
@@ -66,8 +64,8 @@ func (h *host) move(o *reading.Owner) {
 	o.Evidence[reading.FD] = reading.Tally{Sockets: n, Bytes: b}
 	o.Evidence[reading.LastSeen] = reading.Tally{Sockets: 3, Bytes: 4096}
 	o.States[reading.Established], o.States[reading.CloseWait] = n, 3
-	o.Stalled, o.Young, o.StalledReceive = ptr(b/8), ptr(int64(0)), &reading.Tally{Sockets: 1, Bytes: b / 8}
-	o.GrowthPerMinute = ptr(b - 1<<19)
+	o.Stalled, o.Young, o.StalledReceive = new(b/8), new(int64(0)), &reading.Tally{Sockets: 1, Bytes: b / 8}
+	o.GrowthPerMinute = new(b - 1<<19)
 	o.Peers = []reading.Peer{{Address: "10.0.0.7:443", Tally: reading.Tally{Sockets: 2, Bytes: b / 3}}}
 }
 
@@ -78,9 +76,9 @@ func (h *host) sample(seconds float64) reading.Sample {
 	}
 	return reading.Sample{
 		At: stamp(seconds).At, PageSize: 4096, Mem: reading.TCPMem{Min: 43257, Pressure: 57676, Max: 86514},
-		Used: reading.Pages(h.used), ReserveMax: 512, UnderPressure: ptr(false), Orphans: h.rand.Int64N(4), MaxOrphans: 65536,
-		Alloc: 800 + h.rand.Int64N(40), TimeWait: h.rand.Int64N(100), MaxTimeWait: ptr(int64(65536)), Inuse: 800, Namespaces: 12,
-		Kernel:    reading.Counters{MemoryPressures: ptr(h.kernel[0]), PruneCalled: ptr(h.kernel[1]), ListenDrops: ptr(h.kernel[2])},
+		Used: reading.Pages(h.used), ReserveMax: 512, UnderPressure: new(false), Orphans: h.rand.Int64N(4), MaxOrphans: 65536,
+		Alloc: 800 + h.rand.Int64N(40), TimeWait: h.rand.Int64N(100), MaxTimeWait: new(int64(65536)), Inuse: 800, Namespaces: 12,
+		Kernel:    reading.Counters{MemoryPressures: new(h.kernel[0]), PruneCalled: new(h.kernel[1]), ListenDrops: new(h.kernel[2])},
 		Conntrack: &reading.Usage{Count: 900 + h.rand.Int64N(90), Limit: 262144}, Files: &reading.Usage{Count: 4000 + h.rand.Int64N(90), Limit: 1 << 20},
 		Log: reading.LogCounts{Readable: true},
 	}

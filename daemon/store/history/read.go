@@ -88,12 +88,16 @@ func (r *reader) tier(list []name) bool {
 		if errors.Is(err, errStop) {
 			return false
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !r.yield(nil, err) {
+		if err != nil && !unborn(n, err) && !errors.Is(err, fs.ErrNotExist) && !r.yield(nil, err) {
 			return false
 		}
 	}
 	return true
 }
+
+// unborn says whether a segment has no whole header yet: a crash, or the
+// daemon at this moment, is about to write it.
+func unborn(n name, err error) bool { return !n.packed && errors.Is(err, errTorn) }
 
 var errStop = errors.New("the caller wants no more")
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,13 +35,11 @@ func newShape[T any](not ...string) *shape {
 }
 
 func (s *shape) add(t reflect.Type, name string, path []int, not []string) {
-	for _, n := range not {
-		if name == n {
-			return
-		}
+	if slices.Contains(not, name) {
+		return
 	}
 	sub := func(t reflect.Type, field string, i int) {
-		s.add(t, strings.TrimPrefix(name+"."+field, "."), append(path[:len(path):len(path)], i), not)
+		s.add(t, strings.TrimPrefix(name+"."+field, "."), append(slices.Clip(path), i), not)
 	}
 	l := leaf{name: name, path: path}
 	switch kind := t.Kind(); {

@@ -53,6 +53,9 @@ func (t *tier) open(list []name) (serial uint64, failed error) {
 		d, _, err := openHead(t.dir, n, t.shapes)
 		if err != nil {
 			// Without its header nothing of a segment can be read.
+			if unborn(n, err) {
+				err = nil
+			}
 			failed = errors.Join(failed, err, os.Remove(filepath.Join(t.dir, n.String())))
 			continue
 		}
