@@ -229,7 +229,8 @@ func TestShippedOnCalmHosts(t *testing.T) {
 }
 
 // TestShippedRules: they touch nothing, say why, and each file is named after
-// its rules, so that a link to /dev/null does what one expects.
+// its rules, so that a link to /dev/null does what one expects. The number has
+// files of an operator, of whatever name, laid over them.
 func TestShippedRules(t *testing.T) {
 	p := shipped(t)
 	var all []string
@@ -242,7 +243,8 @@ func TestShippedRules(t *testing.T) {
 			t.Errorf("%s says nothing, or is not told first", r.Name)
 		}
 		file := p.Origins["rule."+r.Name+".when"].File
-		if !strings.HasPrefix(r.Name, strings.TrimSuffix(filepath.Base(file), ".toml")) {
+		name, first := strings.CutPrefix(strings.TrimSuffix(filepath.Base(file), ".toml"), "10-")
+		if !first || !strings.HasPrefix(r.Name, name) {
 			t.Errorf("%s is in %s", r.Name, file)
 		}
 	}
@@ -252,6 +254,16 @@ func TestShippedRules(t *testing.T) {
 	}
 	if !slices.Equal(want, all) {
 		t.Errorf("rules are %v, want %v", all, want)
+	}
+}
+
+// TestOverride is what an operator does first.
+func TestOverride(t *testing.T) {
+	root := write(t, map[string]string{"etc/tcpmemd/policy.d/my-host.toml": "[rule.tcp-leak]\nmode = 'enforce'\n"})
+	for _, r := range loadPolicy(t, Options{Root: root}).Rules {
+		if want := r.Name == "tcp-leak"; want != (r.Mode == policy.Enforce) || r.When == nil {
+			t.Errorf("%s is to %s", r.Name, r.Mode)
+		}
 	}
 }
 
