@@ -290,7 +290,7 @@ func (j *judge) finish(a *action, res record.Result) {
 	j.append(&rec, nil)
 	if a.touches() {
 		j.say(&rec, &a.dec.Record)
-	} else if res.Outcome != record.Delivered {
+	} else if res.Outcome != record.Delivered && a.redo == nil {
 		j.cfg.Say(a.text, &rec) // at least here
 	}
 	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
