@@ -43,6 +43,9 @@ var (
 	credentialName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$`)
 )
 
+// BuiltInActions lists the actions that come with tcpmemd.
+func BuiltInActions() []policy.ActionInfo { return slices.Clone(builtIns) }
+
 // PluginKeys lists the keys of a plugin's table.
 func PluginKeys() []string {
 	return []string{"plugin.NAME.path", "plugin.NAME.sha256", "plugin.NAME.timeout", "plugin.NAME.settings", "plugin.NAME.credential"}

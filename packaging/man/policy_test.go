@@ -106,7 +106,7 @@ func fold(text string) string {
 }
 
 // TestActions: the page names each built-in action, and each of its settings
-// with its default.
+// with its default; a rule is checked by what they touch.
 func TestActions(t *testing.T) {
 	page := read(t, policyPage)
 	var names []string
@@ -116,6 +116,10 @@ func TestActions(t *testing.T) {
 	} {
 		d := a.Describe()
 		names = append(names, d.Name)
+		if info := (policy.ActionInfo{Name: d.Name, Touches: policy.Touches(d.Touches)}); !slices.ContainsFunc(config.BuiltInActions(),
+			func(known policy.ActionInfo) bool { return cmp.Equal(info, known) }) {
+			t.Errorf("%s touches %s: config does not know that", d.Name, d.Touches)
+		}
 		_, text, _ := strings.Cut(page.section("ACTIONS"), ".It Cm "+d.Name+"\n")
 		text, _, _ = strings.Cut(text, ".It ")
 		for _, s := range d.Settings {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -238,7 +239,8 @@ func TestCompileErrors(t *testing.T) {
 		{`owner.kind in ["service", "podd"]`, 11, `owner.kind is never "podd", it is one of service, user-service, session, scope, container, process, kernel, unresolved`},
 		{`tcp.level > "hot"`, 10, `tcp.level is never "hot", it is one of calm, elevated, pressure, critical`},
 		{`owner.verdict > "leak"`, 14, "> does not go with a string and a string"},
-		{`owner.name matches "("`, 11, `malformed regular expression "("`},
+		{`owner.name matches "("`, 11, `regular expression "(": malformed`},
+		{`owner.name matches "([a-z]{1000}|x{999})"`, 11, `regular expression "([a-z]{1000}|x{999})": too large`},
 		{`owner.name matches owner.unit`, 11, "matches needs a constant on its right"},
 		{`tcp.fill > 0.7 &&`, 16, "unexpected token EOF"},
 		{`tcp.fill = 0.7`, 9, "unexpected token Operator(\"=\")"},
@@ -293,6 +295,75 @@ func TestOwnerInHostRule(t *testing.T) {
 	}
 	for _, s := range Scopes()[1:] {
 		compiled(t, "owner.share > 0.3", s)
+	}
+}
+
+// TestUnknownIsSound: what a condition says while something is unknown it would
+// say whatever the unknown turned out to be.
+func TestUnknownIsSound(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	names := []string{"conntrack.share", "orphans.rise", "owner.growth", "tcp.under_pressure", "tcp.verdict", "tcp.eta"}
+	// host makes each of them unknown or one of some values.
+	host := func(values []int) *Vars {
+		facts, owner := scene()
+		facts.Rates, facts.Sample.Conntrack, facts.Sample.UnderPressure = Rates{}, nil, nil
+		facts.Trend, owner.GrowthPerMinute, owner.Verdict = reading.Trend{}, nil, nil
+		n := func(i int) int64 { return int64(values[i]) }
+		if n(0) > 0 {
+			facts.Sample.Conntrack = &reading.Usage{Count: n(0), Limit: 4}
+		}
+		if n(1) > 0 {
+			facts.Rates.rises[orphanCount] = rise{n(1) - 2, true}
+		}
+		growth := n(2) - 2
+		if n(2) > 0 {
+			owner.GrowthPerMinute = &growth
+		}
+		if yes := n(3) > 1; n(3) > 0 {
+			facts.Sample.UnderPressure = &yes
+		}
+		if n(4) > 0 {
+			facts.Trend.Verdict = &reading.Verdict{Kind: []reading.VerdictKind{reading.Leak, reading.Load, reading.SlowPeer}[n(4)-1]}
+		}
+		if eta := time.Duration(n(5)) * time.Minute; n(5) > 0 {
+			facts.Trend.EtaMax = &eta
+		}
+		return HostVars(facts).WithOwner(facts, owner, 1)
+	}
+	leaves := []string{
+		"conntrack.share > 0.5", "conntrack.share * 2 <= 1", "orphans.rise >= 0", "orphans.rise / (orphans.rise + 1) > 0.3", "owner.growth > 0",
+		"max(owner.growth, 0) == 0", "tcp.under_pressure", `tcp.verdict == "leak"`, `tcp.verdict in ["load", "slow-peer"]`,
+		`tcp.eta < duration("90s")`, `(tcp.eta > 0) == tcp.under_pressure`, "true", "false",
+	}
+	var expression func(depth int) string
+	expression = func(depth int) string {
+		if depth == 0 || r.IntN(4) == 0 {
+			return leaves[r.IntN(len(leaves))]
+		}
+		a, b := expression(depth-1), expression(depth-1)
+		return []string{"!(" + a + ")", "(" + a + ") && (" + b + ")", "(" + a + ") || (" + b + ")", "(" + a + ") != (" + b + ")"}[r.IntN(4)]
+	}
+	counts := map[Truth]int{}
+	for range 20_000 {
+		text := expression(3)
+		c := compiled(t, text, Unit)
+		values, full := make([]int, len(names)), make([]int, len(names))
+		for i := range values {
+			full[i] = 1 + r.IntN(3)
+			if r.IntN(2) > 0 {
+				values[i] = full[i]
+			}
+		}
+		got, all := c.Eval(host(values)), c.Eval(host(full))
+		counts[got]++
+		if got != Unknown && got != all {
+			t.Fatalf("%s is %v with %v of %v, and %v with %v", text, got, values, names, all, full)
+		}
+	}
+	for _, truth := range []Truth{No, Yes, Unknown} {
+		if counts[truth] < 1000 {
+			t.Errorf("%d of the conditions are %v", counts[truth], truth)
+		}
 	}
 }
 

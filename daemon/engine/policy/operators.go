@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"errors"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -157,9 +159,9 @@ func (c *compiler) search(n *ast.BinaryNode, a, b operand) (operand, error) {
 		"contains": strings.Contains, "startsWith": strings.HasPrefix, "endsWith": strings.HasSuffix,
 	}[n.Operator]
 	if found == nil {
-		re, err := regexp.Compile(word)
+		re, err := compilePattern(word)
 		if err != nil {
-			return operand{}, c.fail(n, "malformed regular expression %q", word)
+			return operand{}, c.fail(n, "regular expression %q: %w", word, err)
 		}
 		found = func(s, _ string) bool { return re.MatchString(s) }
 	}
@@ -182,4 +184,20 @@ func (c *compiler) listOf(n *ast.ArrayNode) (operand, error) {
 		words[i] = word.Value
 	}
 	return operand{typ: TypeList, constant: words, list: func(*Vars) []string { return words }}, nil
+}
+
+// maxPattern bounds a regular expression, in steps of its program: the time for
+// one byte is proportional to it.
+const maxPattern = 1000
+
+func compilePattern(word string) (*regexp.Regexp, error) {
+	tree, err := syntax.Parse(word, syntax.Perl)
+	if err != nil {
+		return nil, errors.New("malformed")
+	}
+	program, err := syntax.Compile(tree.Simplify())
+	if err != nil || len(program.Inst) > maxPattern {
+		return nil, errors.New("too large")
+	}
+	return regexp.Compile(word)
 }
