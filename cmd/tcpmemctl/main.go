@@ -10,6 +10,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
+	"github.com/tcpmemd/tcpmemd/daemon/ability"
+	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
 )
 
@@ -32,7 +34,12 @@ func run(openDirect func(context.Context) (cli.Direct, error)) int {
 		UID:          os.Geteuid(),
 		Version:      version,
 		TerminalSize: terminalSize(),
+		Input:        os.Stdin,
+		Interactive:  term.IsTerminal(int(os.Stdin.Fd())),
 		OpenDirect:   openDirect,
+		Abilities: func(ctx context.Context, plugins map[string]config.Plugin) cli.Abilities {
+			return ability.New(ctx, version, plugins, nil)
+		},
 	})
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
+	"github.com/tcpmemd/tcpmemd/daemon/config"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
@@ -55,11 +57,20 @@ type Env struct {
 	Getenv         func(string) string
 	UID            int // effective
 	Version        string
+	Now            func() time.Time // nil: time.Now
+	Input          io.Reader
+	// Interactive: Input is a terminal that can be asked for a yes or no.
+	Interactive bool
+	// Root is the directory under which configuration is looked for, "" for /.
+	Root string
 	// TerminalSize is the size of the terminal that Stdout is; nil where it
 	// is none.
 	TerminalSize func() (columns, rows int)
 	// OpenDirect begins to read the kernel; nil where this build cannot.
 	OpenDirect func(context.Context) (Direct, error)
+	// Abilities are the actions of this build and of the plugins that the
+	// configuration names; nil: those that the loader knows.
+	Abilities func(ctx context.Context, plugins map[string]config.Plugin) Abilities
 }
 
 // Main runs one command and returns its exit code. The command ends early when
@@ -97,6 +108,9 @@ type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
+// errSaid is a failure that the output tells already, as a test that fails.
+var errSaid = errors.New("failed")
+
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 func isUsage(err error) bool {
@@ -110,12 +124,34 @@ func isUsage(err error) bool {
 	return ok
 }
 
+// isConfig: files of the configuration are wrong, here or at the daemon.
+func isConfig(err error) bool {
+	if _, ok := errors.AsType[*api.ConfigError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*replay.SceneError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*config.Error](err)
+	return ok
+}
+
+// isDenied: the daemon does this for root only.
+func isDenied(err error) bool {
+	_, ok := errors.AsType[*api.DeniedError](err)
+	return ok
+}
+
 func exitCode(err error) int {
 	_, notRunning := errors.AsType[*api.NotRunningError](err)
 	_, denied := errors.AsType[*api.PermissionError](err)
 	switch {
 	case isUsage(err):
 		return ExitUsage
+	case isConfig(err):
+		return ExitConfig
+	case isDenied(err):
+		return ExitPermission
 	case notRunning:
 		return ExitNotRunning
 	case denied, errors.Is(err, fs.ErrPermission):
@@ -127,6 +163,9 @@ func exitCode(err error) int {
 
 // report says on standard error what went wrong and what to do.
 func (c *command) report(err error) {
+	if err == errSaid { //nolint:errorlint // it is never wrapped
+		return
+	}
 	fmt.Fprintf(c.Stderr, "tcpmemctl: %s\n", printable(err.Error()))
 	if syntax, ok := errors.AsType[*filter.SyntaxError](err); ok {
 		line, caret := pointAt(syntax)
@@ -138,6 +177,10 @@ func (c *command) report(err error) {
 	case ExitNotRunning:
 		fmt.Fprintln(c.Stderr, `start it with "systemctl start tcpmemd", or read the kernel without a daemon: add --direct`)
 	case ExitPermission:
+		if isDenied(err) {
+			fmt.Fprintln(c.Stderr, "run it as root")
+			break
+		}
 		fmt.Fprintln(c.Stderr, "run as root, or as a member of the group tcpmemd")
 	}
 }
@@ -160,6 +203,13 @@ func printable(s string) string {
 func pointAt(e *filter.SyntaxError) (line, blanks string) {
 	before := prose.Escape(e.Text[:e.Offset])
 	return before + prose.Escape(e.Text[e.Offset:]), strings.Repeat(" ", textWidth(before))
+}
+
+func (c *command) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // painter colours where a terminal wants it (https://no-color.org).

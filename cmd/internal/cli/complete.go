@@ -105,3 +105,69 @@ func valueOf(field string, o *api.Owner) string {
 	}
 	return name
 }
+
+// completeIncident proposes the ids of the latest incidents.
+func (c *command) completeIncident(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.names(cmd, begun, func(ctx context.Context, client *api.Client) (names []string, err error) {
+		doc, err := client.Incidents(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range doc.Incidents {
+			names = append(names, cobra.CompletionWithDesc(doc.Incidents[i].ID, prose.Escape(doc.Incidents[i].Rule+" "+doc.Incidents[i].Name)))
+		}
+		return names, nil
+	})
+}
+
+// completeRule proposes the names of rules.
+func (c *command) completeRule(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.names(cmd, begun, func(ctx context.Context, client *api.Client) (names []string, err error) {
+		doc, err := client.Rules(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range doc.Rules {
+			names = append(names, cobra.CompletionWithDesc(doc.Rules[i].Name, prose.Escape(doc.Rules[i].About)))
+		}
+		return names, nil
+	})
+}
+
+// completeFlags lets the shell ask for the values of --incident and --rule.
+func (c *command) completeFlags(cmd *cobra.Command) {
+	complete := func(flag string, of cobra.CompletionFunc) {
+		if cmd.Flags().Lookup(flag) != nil {
+			// The only error is that of a flag that is not there.
+			_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+				return of(cmd, nil, begun)
+			})
+		}
+	}
+	complete("incident", c.completeIncident)
+	complete("rule", c.completeRule)
+}
+
+// names asks the daemon for names that begin so, if one runs.
+func (c *command) names(cmd *cobra.Command, begun string, get func(context.Context, *api.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	client := api.Dial(c.socket)
+	defer client.Close()
+	all, err := get(ctx, client)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp // a shell has no use for the reason
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, begun) })
+	return all[:min(len(all), 100)], cobra.ShellCompDirectiveNoFileComp
+}

@@ -10,8 +10,9 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 )
 
-const about = `tcpmemctl shows who holds this host's TCP memory (net.ipv4.tcp_mem): it asks the
-daemon tcpmemd or, with --direct, reads the kernel itself.
+const about = `tcpmemctl shows who holds this host's TCP memory (net.ipv4.tcp_mem), what the
+daemon tcpmemd decided about it and what came of that. It asks the daemon or,
+with --direct, reads the kernel itself.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 the daemon is not running, 4 permission,
 6 configuration. Times are in UTC.`
@@ -46,7 +47,9 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.socket, "socket", api.FindSocket(c.Getenv, c.UID), "the daemon's socket (also TCPMEMD_SOCKET)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.PersistentFlags().BoolVar(&c.direct, "direct", false, "read the kernel without a daemon")
-	root.AddCommand(c.status(), c.owners(), c.sockets(), c.orphans(), c.doctor(), c.version())
+	root.AddCommand(c.status(), c.owners(), c.sockets(), c.orphans(),
+		c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
+		c.doctor(), c.version())
 	return root
 }
 

@@ -36,6 +36,38 @@ func (c *command) open(ctx context.Context) (source, error) {
 	return &directSource{d}, nil
 }
 
+// dial makes a client for what only a daemon knows.
+func (c *command) dial() (*api.Client, error) {
+	if c.direct {
+		return nil, usagef("--direct: what was decided and done only a daemon knows")
+	}
+	return api.Dial(c.socket), nil
+}
+
+// ask shows a document that only the daemon can give. One that comes with an
+// error is not whole: it is shown, and then the error.
+func (c *command) ask(ctx context.Context, get func(context.Context, *api.Client) (doc any, draw page, err error)) error {
+	client, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	doc, draw, err := get(ctx, client)
+	if doc == nil {
+		return err
+	}
+	return errors.Join(c.put(doc, draw), err)
+}
+
+// put prints a document.
+func (c *command) put(doc any, draw page) error {
+	if c.json {
+		return c.encode(doc)
+	}
+	columns, _ := c.size()
+	return c.print(draw(columns, c.painter()))
+}
+
 // directSource makes documents without a daemon. Each of its readings is
 // fresh.
 type directSource struct{ direct Direct }

@@ -70,6 +70,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 	} else {
 		out = appendBlock(out, gapLines(doc.Gaps, columns, paint))
 	}
+	out = appendBlock(out, conductLines(doc, columns, paint))
 	out = append(out, "")
 	say(daemonLine(doc))
 	return out
@@ -110,7 +111,14 @@ func kernelLine(doc *api.Status, paint painter) string {
 
 // daemonLine says who answers and what that costs.
 func daemonLine(doc *api.Status) string {
-	s := "tcpmemd " + prose.Escape(doc.DaemonVersion) + ", mode " + prose.Escape(doc.Mode) + ", tier " + prose.Escape(doc.Tier)
+	s := "tcpmemd " + prose.Escape(doc.DaemonVersion) + ", mode " + prose.Escape(doc.Mode)
+	if doc.ModeWhy != nil {
+		s += " (" + prose.Escape(*doc.ModeWhy) + ")"
+	}
+	s += ", tier " + prose.Escape(doc.Tier)
+	if doc.RulesLoaded > 0 {
+		s += ", " + prose.Plural(int64(doc.RulesLoaded), "rule")
+	}
 	if doc.Source == api.SourceDirect {
 		s = "without a daemon, tier " + prose.Escape(doc.Tier)
 	}

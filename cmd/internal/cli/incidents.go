@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
+)
+
+func (c *command) incidents() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "incidents",
+		Short: "What happened, from the first pending to the all-clear",
+		Long: `List incidents, the newest first. Each is one rule's episode; "incidents show ID"
+tells its story.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+				doc, err := client.Incidents(ctx)
+				if err != nil {
+					return nil, nil, err
+				}
+				if n := c.rows(); n > 0 && len(doc.Incidents) > n {
+					doc.Truncated += len(doc.Incidents) - n
+					doc.Incidents = doc.Incidents[:n]
+				}
+				return doc, func(columns int, paint painter) []string { return incidentsPage(doc, c.now(), columns, paint) }, nil
+			})
+		},
+	}
+	cmd.Flags().IntVar(&c.limit, "limit", 0, fmt.Sprintf("print the newest `N` rows (table: %d; JSON: all)", defaultLimit))
+	cmd.Flags().BoolVar(&c.all, "all", false, "print all rows")
+	cmd.MarkFlagsMutuallyExclusive("limit", "all")
+	cmd.AddCommand(&cobra.Command{
+		Use:   "show ID",
+		Short: "The story of an incident",
+		Long: `Tell an incident: who it was about, the ledger at its worst, what was decided by
+which numbers, what was done, what it brought, and sockets of the target as they
+were before the first action.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeIncident,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+				doc, err := client.Incident(ctx, args[0])
+				if err != nil {
+					return nil, nil, err
+				}
+				return doc, func(columns int, paint painter) []string { return storyPage(doc, c.now(), columns, paint) }, nil
+			})
+		},
+	})
+	return cmd
+}
+
+func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter) []string {
+	if len(doc.Incidents) == 0 {
+		return []string{"No incident."}
+	}
+	t := table{columns: []column{
+		{title: "STARTED"}, {title: "RULE", least: 8, middle: true}, {title: "SEVERITY", rank: 3}, {title: "WHO", least: 10, middle: true},
+		{title: "LASTED", right: true}, {title: "WORST", right: true, rank: 1}, {title: "OUTCOME", rank: 2},
+	}}
+	for i := range doc.Incidents {
+		in := &doc.Incidents[i]
+		lasted, style := "open", warn
+		if in.Ended != nil {
+			lasted, style = prose.Duration(in.Ended.Sub(in.Began)), plain
+		} else if d := now.Sub(in.Began); d > 0 {
+			lasted = "> " + prose.Duration(d)
+		}
+		worst := "-"
+		if in.WorstFill != nil {
+			worst = prose.Fill(*in.WorstFill)
+		}
+		who := in.Name
+		if in.Keys > 1 {
+			who += fmt.Sprintf(" and %d more", in.Keys-1)
+		}
+		outcome := string(in.Choice)
+		if in.Outcome != nil {
+			outcome = string(*in.Outcome)
+		}
+		if in.Effect != nil {
+			outcome += ", " + string(*in.Effect)
+		}
+		r := t.add(in.Began.UTC().Format(time.DateTime), prose.Escape(in.Rule), prose.Escape(in.Severity), prose.Escape(who), lasted, worst, outcome)
+		r.cells[2].style, r.cells[4].style = severityStyle(in.Severity), style
+		r.under = []string{prose.Escape(in.ID)}
+	}
+	out := t.lines(columns, paint)
+	if doc.Truncated > 0 {
+		out = append(out, fmt.Sprintf("and %s (shown by --all)", prose.Plural(int64(doc.Truncated), "older one")))
+	}
+	return out
+}
+
+func severityStyle(s string) style {
+	switch s {
+	case "critical":
+		return bad
+	case "warning":
+		return warn
+	}
+	return plain
+}

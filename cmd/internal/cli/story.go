@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/event"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+)
+
+// storyPage tells an incident to a person.
+func storyPage(in *record.Incident, now time.Time, columns int, paint painter) []string {
+	var out []string
+	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	state := "lasts"
+	if in.Ended != nil {
+		state = "over"
+	}
+	say(fmt.Sprintf("%s %s: rule %s, %s, %s", paint.style("Incident", bold), prose.Escape(in.ID), prose.Escape(in.Rule),
+		paint.style(prose.Escape(in.Severity), severityStyle(in.Severity)), state))
+	if in.About != "" {
+		say(prose.Escape(in.About))
+	}
+	say(spanWords(in, now))
+	for i := range in.Keys {
+		out = append(out, "")
+		out = append(out, keyLines(&in.Keys[i], i == 0, columns)...)
+	}
+	if n := in.LeftOut.Keys; n > 0 {
+		say(fmt.Sprintf("and %s that had no room", prose.Plural(int64(n), "more key")))
+	}
+	out = appendBlock(out, poolLines(in.Readings, columns))
+	out = appendBlock(out, worstLines(in.Worst, columns, paint))
+	out = appendBlock(out, timeline(in, columns, paint))
+	out = appendBlock(out, sampleLines(in, columns, paint))
+	return out
+}
+
+func spanWords(in *record.Incident, now time.Time) string {
+	s := "from " + prose.Time(in.Began.At)
+	if !in.Fired.At.IsZero() {
+		s += ", fired " + in.Fired.At.UTC().Format(time.TimeOnly)
+	}
+	switch {
+	case in.Ended != nil:
+		s += fmt.Sprintf(", over %s after %s: %s", in.Ended.At.UTC().Format(time.TimeOnly), prose.Duration(in.Ended.Since(in.Began)), in.End)
+	case now.After(in.Began.At):
+		s += ", for " + prose.Duration(now.Sub(in.Began.At))
+	}
+	return s + "; mode " + prose.Escape(in.Mode)
+}
+
+// keyLines say who it was about, at its worst.
+func keyLines(k *record.KeyState, whole bool, columns int) []string {
+	var out []string
+	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	s := prose.Escape(k.Key) + ": " + string(k.Phase)
+	if k.End != "" {
+		s += " (" + string(k.End) + ")"
+	}
+	if k.Step > 0 {
+		s += fmt.Sprintf(", step %d: %s", k.Step, k.Choice)
+	}
+	if k.Why != "" {
+		s += ": " + prose.Escape(k.Why)
+	}
+	say(s)
+	if k.Owner != nil && whole {
+		for _, line := range event.OwnerLines(k.Owner) {
+			say("  " + line)
+		}
+	}
+	return out
+}
+
+// poolLines say how the pool moved: the first, the highest and the last point.
+func poolLines(points []record.Point, columns int) []string {
+	if len(points) == 0 {
+		return nil
+	}
+	worst := slices.MaxFunc(points, func(a, b record.Point) int { return cmp.Compare(a.Used, b.Used) })
+	var parts []string
+	for i, p := range []record.Point{points[0], worst, points[len(points)-1]} {
+		parts = append(parts, fmt.Sprintf("%s %s at %s (%d of %d pages, %s)", [...]string{"first", "worst", "last"}[i],
+			prose.Fill(float64(p.Used)/float64(max(p.Max, 1))), p.At.UTC().Format(time.TimeOnly), p.Used, p.Max, prose.Escape(p.Level)))
+	}
+	return wrap("the pool: "+strings.Join(parts, ", "), columns, "  ")
+}
+
+// worstLines is the ledger at the worst.
+func worstLines(l *record.Ledger, columns int, paint painter) []string {
+	if l == nil {
+		return nil
+	}
+	out := wrap(fmt.Sprintf("%s at %s: %s seen, %s explained; %s", paint.style("Ledger", bold), prose.Time(l.At),
+		prose.Bytes(l.Seen), prose.Coverage(l.Coverage), byteParts(l.Classes)), columns, "  ")
+	t := table{columns: []column{
+		{title: "OWNER", least: 12, middle: true}, {title: "SOCKETS", right: true, rank: 2}, {title: "MEMORY", right: true},
+		{title: "SHARE", right: true, rank: 1}, {title: "CLASSES", least: 10, rank: 3}, {title: "VERDICT", rank: 4},
+	}}
+	for i := range l.Owners {
+		o := &l.Owners[i]
+		verdict := "-"
+		if o.Verdict != nil {
+			verdict = string(o.Verdict.Kind)
+		}
+		t.add(prose.Escape(cmp.Or(o.Name, o.Key)), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, l.Seen), byteParts(o.Classes), verdict)
+	}
+	if len(t.rows) > 0 {
+		out = append(out, t.lines(columns, paint)...)
+	}
+	if l.LeftOut > 0 {
+		out = append(out, fmt.Sprintf("and %s", prose.Plural(int64(l.LeftOut), "more owner")))
+	}
+	return out
+}
+
+// byteParts names the parts of a sum, the most bytes first.
+func byteParts(parts map[string]int64) string {
+	tallies := make(map[string]reading.Tally)
+	for name, n := range parts {
+		tallies[prose.Escape(name)] = reading.Tally{Bytes: n}
+	}
+	return cmp.Or(partWords(tallies), "nothing")
+}
+
+// timeline is what happened, in order.
+func timeline(in *record.Incident, columns int, paint painter) []string {
+	if len(in.Records) == 0 {
+		return nil
+	}
+	out := []string{paint.style("What happened", bold)}
+	decided := make(map[string]*record.Decision)
+	day := ""
+	for i := range in.Records {
+		r := &in.Records[i]
+		if d := r.At.UTC().Format(time.DateOnly); d != day {
+			day = d
+			out = append(out, day)
+		}
+		line := "  " + r.At.UTC().Format(time.TimeOnly) + "  "
+		if r.Incident != in.ID && r.Kind != record.KindEvent {
+			line += "meanwhile: rule " + prose.Escape(r.Rule) + ": "
+		}
+		out = append(out, wrap(line+recordWords(r, decided), columns, "            ")...)
+		if d := decisionOf(r); d != nil && r.Incident == in.ID {
+			if numbers := event.NumberWords(d.Numbers); numbers != "" {
+				out = append(out, wrap("            by "+numbers, columns, "              ")...)
+			}
+		}
+	}
+	if n := in.LeftOut.Records; n > 0 {
+		out = append(out, fmt.Sprintf("  and %s that had no room", prose.Plural(int64(n), "record")))
+	}
+	return out
+}
+
+func decisionOf(r *record.Record) *record.Decision {
+	if r.Intent != nil {
+		return nil // its decision is told on its own
+	}
+	return r.Decision
+}
+
+// recordWords tells a record in one sentence. decided are the decisions behind
+// actions, by their id; it is filled.
+func recordWords(r *record.Record, decided map[string]*record.Decision) string {
+	switch {
+	case r.State != nil:
+		s := string(r.State.Phase)
+		if r.State.End != "" {
+			s += " (" + string(r.State.End) + ")"
+		}
+		return s + ": " + prose.Escape(cmp.Or(nameOf(r.State.Owner), r.Key)) + ": " + prose.Escape(r.State.Why)
+	case r.Decision != nil:
+		decided[r.Action] = r.Decision
+		return event.DecisionWords(r.Decision)
+	case r.Intent != nil:
+		decided[r.Action] = &r.Intent.Decision
+		return "begins: " + event.DecisionWords(&r.Intent.Decision)
+	case r.Result != nil:
+		return "result" + ofAction(decided[r.Action]) + ": " + event.ResultWords(r.Result)
+	case r.Effect != nil:
+		return "effect" + ofAction(decided[r.Action]) + ": " + event.EffectWords(r.Effect)
+	case r.Event != nil:
+		return prose.Escape(r.Event.ID) + ": " + prose.Escape(r.Event.Text)
+	}
+	return prose.Escape(string(r.Kind))
+}
+
+func nameOf(o *record.Suspect) string {
+	if o == nil {
+		return ""
+	}
+	return o.Name
+}
+
+func ofAction(d *record.Decision) string {
+	if d == nil {
+		return ""
+	}
+	return " of " + prose.Escape(d.Action)
+}
+
+// sampleLines are sockets of the target before the first action.
+func sampleLines(in *record.Incident, columns int, paint painter) []string {
+	if len(in.Sample) == 0 {
+		return nil
+	}
+	out := wrap(paint.style("Sockets of the target", bold)+" before the first action", columns, "  ")
+	t := table{columns: []column{
+		{title: "STATE"}, {title: "CLASS", rank: 2}, {title: "LOCAL", least: 12, middle: true, rank: 1}, {title: "REMOTE", least: 12, middle: true},
+		{title: "MEMORY", right: true}, {title: "RECEIVE", right: true, rank: 3}, {title: "SEND", right: true, rank: 3}, {title: "PID", right: true, rank: 4},
+	}}
+	for i := range in.Sample {
+		s := &in.Sample[i]
+		pid := "-"
+		if s.PID > 0 {
+			pid = fmt.Sprint(s.PID)
+		}
+		t.add(prose.Escape(s.State), prose.Escape(s.Class), prose.Escape(s.Local), prose.Escape(s.Remote), prose.Bytes(s.Bytes), prose.Bytes(s.Receive), prose.Bytes(s.Send), pid)
+	}
+	out = append(out, t.lines(columns, paint)...)
+	if n := in.LeftOut.Sockets; n > 0 {
+		out = append(out, fmt.Sprintf("and %s", prose.Plural(int64(n), "more socket")))
+	}
+	return out
+}
+
+// actionsOf gives the ids of an incident's actions, in order.
+func actionsOf(in *record.Incident) []string {
+	ids := make(map[string]int)
+	for i := range in.Records {
+		if id := in.Records[i].Action; id != "" && in.Records[i].Incident == in.ID {
+			if _, ok := ids[id]; !ok {
+				ids[id] = i
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(ids), func(a, b string) int { return cmp.Compare(ids[a], ids[b]) })
+}
