@@ -149,7 +149,9 @@ func Decided(c Case, d *record.Decision) Text {
 	what := c.name() + DecisionWords(d)
 	t := c.text(kindOfChoice(d.Choice), what)
 	t.say("rule", c.About)
-	t.say("why", d.Why)
+	if !strings.Contains(t.Line, prose.Escape(d.Why)) {
+		t.say("why", d.Why)
+	}
 	t.say("guard", d.Guard)
 	t.add(c.stand(d))
 	t.who(&c)
@@ -219,7 +221,6 @@ func Resulted(c Case, d *record.Decision, r *record.Result) Text {
 	if r.Outcome == record.Done || r.Outcome == record.Delivered {
 		t.Severity = Info
 	}
-	t.say("rule", c.About)
 	for _, ch := range r.Changes {
 		t.add(ChangeWords(ch))
 	}
@@ -270,7 +271,6 @@ func Measured(c Case, d *record.Decision, e *record.Effect) Text {
 	case record.Worse:
 		t.Severity = Critical
 	}
-	t.say("rule", c.About)
 	t.say("why", e.Why)
 	t.see(&c)
 	return t

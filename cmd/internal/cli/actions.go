@@ -104,16 +104,16 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 		return []string{s + "."}
 	}
 	t := table{columns: []column{
-		{title: "WHEN"}, {title: "RULE", least: 8, middle: true, rank: 1}, {title: "ACTION"}, {title: "TARGET", least: 10, middle: true},
-		{title: "OUTCOME"}, {title: "EFFECT", rank: 2}, {title: "TOOK", right: true, rank: 3},
+		{title: "WHEN"}, {title: "RULE", least: 12, middle: true, rank: 1}, {title: "ACTION"}, {title: "TARGET", least: 17, middle: true},
+		{title: "OUTCOME"}, {title: "TOOK", right: true, rank: 2},
 	}}
 	for i := range doc.Actions {
 		a := &doc.Actions[i]
 		outcome, outcomeStyle := outcomeOf(a)
-		effect, took := "-", "-"
-		effectStyle := plain
+		took := "-"
 		if a.Effect != nil {
-			effect, effectStyle = string(*a.Effect), effectStyleOf(*a.Effect)
+			outcome += ", " + string(*a.Effect)
+			outcomeStyle = max(outcomeStyle, effectStyle(*a.Effect))
 		}
 		if a.TookSeconds != nil {
 			took = prose.Seconds(*a.TookSeconds)
@@ -122,8 +122,8 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 		if a.Touches == "nothing" {
 			target = "-"
 		}
-		r := t.add(a.At.UTC().Format(time.DateTime), prose.Escape(a.Rule), prose.Escape(a.Action), prose.Escape(target), outcome, effect, took)
-		r.cells[4].style, r.cells[5].style = outcomeStyle, effectStyle
+		r := t.add(a.At.UTC().Format("2006-01-02 15:04"), prose.Escape(a.Rule), prose.Escape(a.Action), prose.Escape(target), outcome, took)
+		r.cells[4].style = outcomeStyle
 		r.under = []string{prose.Escape(a.ID) + ": " + actionWords(a)}
 	}
 	out := t.lines(columns, paint)
@@ -137,7 +137,7 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 func outcomeOf(a *api.Action) (string, style) {
 	switch {
 	case a.Outcome != nil:
-		return string(*a.Outcome), outcomeStyle(*a.Outcome)
+		return string(*a.Outcome), styleOf(*a.Outcome)
 	case a.Started:
 		return "running", warn
 	case a.Choice == record.ChoseNothing:
@@ -148,7 +148,7 @@ func outcomeOf(a *api.Action) (string, style) {
 	return string(a.Choice), warn
 }
 
-func outcomeStyle(o record.Outcome) style {
+func styleOf(o record.Outcome) style {
 	switch o {
 	case record.Done, record.Delivered:
 		return good
@@ -160,7 +160,7 @@ func outcomeStyle(o record.Outcome) style {
 	return bad
 }
 
-func effectStyleOf(v record.Verdict) style {
+func effectStyle(v record.Verdict) style {
 	switch v {
 	case record.Helped:
 		return good

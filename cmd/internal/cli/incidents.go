@@ -61,7 +61,7 @@ func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter
 		return []string{"No incident."}
 	}
 	t := table{columns: []column{
-		{title: "STARTED"}, {title: "RULE", least: 8, middle: true}, {title: "SEVERITY", rank: 3}, {title: "WHO", least: 10, middle: true},
+		{title: "STARTED"}, {title: "RULE", least: 12, middle: true}, {title: "SEVERITY", rank: 3}, {title: "WHO", least: 18, middle: true},
 		{title: "LASTED", right: true}, {title: "WORST", right: true, rank: 1}, {title: "OUTCOME", rank: 2},
 	}}
 	for i := range doc.Incidents {
@@ -87,7 +87,7 @@ func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter
 		if in.Effect != nil {
 			outcome += ", " + string(*in.Effect)
 		}
-		r := t.add(in.Began.UTC().Format(time.DateTime), prose.Escape(in.Rule), prose.Escape(in.Severity), prose.Escape(who), lasted, worst, outcome)
+		r := t.add(in.Began.UTC().Format("2006-01-02 15:04"), prose.Escape(in.Rule), prose.Escape(in.Severity), prose.Escape(who), lasted, worst, outcome)
 		r.cells[2].style, r.cells[4].style = severityStyle(in.Severity), style
 		r.under = []string{prose.Escape(in.ID)}
 	}

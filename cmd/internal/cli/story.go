@@ -73,7 +73,7 @@ func keyLines(k *record.KeyState, whole bool, columns int) []string {
 	say(s)
 	if k.Owner != nil && whole {
 		for _, line := range event.OwnerLines(k.Owner) {
-			say("  " + line)
+			out = append(out, wrap("  "+line, columns, "    ")...)
 		}
 	}
 	return out

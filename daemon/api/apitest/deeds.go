@@ -128,6 +128,7 @@ func (h *Host) fill(unit, command, pod string) {
 	decided(9*time.Minute, "r-9", "", record.KindDecision, held)
 	slow := record.Record{Kind: record.KindDecision, Incident: OpenIncident, Rule: "slow-peer", Key: second.Key, Decision: &dry}
 	add(8*time.Minute, "r-10", slow)
+	slow = h.Log[0]
 	add(2*time.Minute, "r-11", record.Record{Kind: record.KindEvent, Event: &record.Event{
 		ID: "paused", Severity: "warning", Text: "paused for 1h: deploying", By: &record.Caller{UID: 0, PID: 4242},
 	}})
