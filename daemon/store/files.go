@@ -189,6 +189,9 @@ func (s *Store) loadSmall(name string, value any) error {
 		return fs.ErrNotExist
 	}
 	s.note("file-broken", name, errors.Join(err, os.Rename(path, path+".broken")))
+	if info, err := os.Stat(path + ".broken"); err == nil && info.Size() > s.maxSmall() {
+		s.note("file-broken", name, os.Truncate(path+".broken", s.maxSmall()))
+	}
 	return fmt.Errorf("load %s: %w: %w", name, ErrLost, err)
 }
 

@@ -164,3 +164,13 @@ func mustJSON(v any) json.RawMessage {
 	}
 	return data
 }
+
+// soon insists that the loop's calls return at once and that cond comes true.
+func soon(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for begun := time.Now(); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+	}
+}

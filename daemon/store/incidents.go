@@ -39,7 +39,7 @@ func (s *Store) SaveIncident(in *record.Incident, done func(error)) {
 	whole := *in
 	whole.Version = record.Version
 	data, err := json.Marshal(&whole)
-	if err = errors.Join(disk.ValidID(in.ID), err); err != nil {
+	if err = errors.Join(err, s.incidents.Accepts(in.ID, data)); err != nil {
 		s.refuseNow(done, fmt.Errorf("keep incident: %w", err))
 		return
 	}

@@ -55,7 +55,7 @@ func decodeOutbox(id string, data []byte) (o Outbox, err error) {
 func (s *Store) PutOutbox(o Outbox, done func(error)) {
 	o.Version = fileVersion
 	data, err := json.Marshal(o)
-	if err = errors.Join(disk.ValidID(o.ID), err); err != nil {
+	if err = errors.Join(err, s.outbox.Accepts(o.ID, data)); err != nil {
 		s.refuseNow(done, fmt.Errorf("keep telling: %w", err))
 		return
 	}

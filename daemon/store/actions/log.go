@@ -60,6 +60,7 @@ type Log struct {
 	file File  // nil before the first write and after a failed one
 	size int64 // what is durable of it; -1 before it is known
 	torn int   // bytes cut off its end since New
+	tidy bool  // whether rotated files may be left to Tidy
 
 	// names is held while files change their names, and while a reader
 	// opens them: it then reads each line once.
@@ -71,7 +72,7 @@ func New(dir string, opts Options) *Log {
 	if opts.OpenFile == nil {
 		opts.OpenFile = openFile
 	}
-	return &Log{dir: dir, opts: opts, size: -1}
+	return &Log{dir: dir, opts: opts, size: -1, tidy: true}
 }
 
 // Prepare opens the file to write to, which it creates where it lacks, and

@@ -217,8 +217,7 @@ func FuzzRecords(f *testing.F) {
 		broken := false
 		for i, newest := range []bool{false, true} {
 			for rec, err := range l.Records(t.Context(), Query{NewestFirst: newest}, nil) {
-				var skipped *SkippedError
-				if errors.As(err, &skipped) {
+				if skipped, ok := errors.AsType[*SkippedError](err); ok {
 					broken = broken || skipped.Files > 0
 					continue
 				}

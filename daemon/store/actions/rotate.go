@@ -39,7 +39,7 @@ func (l *Log) rotate() error {
 		return fmt.Errorf("rotate action log: %w", err)
 	}
 	l.drop()
-	l.size = -1
+	l.size, l.tidy = -1, true
 	return l.Prepare() // a new file: its folder is synced with it
 }
 
@@ -52,9 +52,17 @@ func (l *Log) exists(i int) bool {
 	return false
 }
 
-// Tidy compresses rotated files that are not yet. It may take a tenth of a
-// second: nobody should wait for it.
+// Tidy compresses rotated files that are not yet, and removes what a log with
+// a larger bound left. After a rotation it may take a tenth of a second:
+// nobody should wait for it.
 func (l *Log) Tidy() error {
+	if !l.tidy {
+		return nil
+	}
+	l.tidy = false
+	if err := l.prune(); err != nil {
+		return fmt.Errorf("prune action log: %w", err)
+	}
 	for i := 1; i <= keep; i++ {
 		plain := l.rotated(i)
 		if _, err := os.Lstat(plain); err != nil {
@@ -62,6 +70,26 @@ func (l *Log) Tidy() error {
 		}
 		if err := l.compress(plain); err != nil {
 			return fmt.Errorf("compress %s: %w", plain, err)
+		}
+	}
+	return nil
+}
+
+func (l *Log) prune() error {
+	l.names.Lock()
+	defer l.names.Unlock()
+	left := l.opts.MaxBytes - 2*l.rotateAt()
+	for i := 1; i <= keep; i++ {
+		for _, name := range []string{l.rotated(i), l.rotated(i) + ".gz"} {
+			info, err := os.Lstat(name)
+			if err != nil {
+				continue
+			}
+			if left -= info.Size(); left < 0 {
+				if err := disk.Remove(name); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

@@ -70,6 +70,7 @@ func OpenShelf(dir string, maxFiles int, maxBytes int64, rank func(id string, r 
 				broken = append(broken, name)
 				err = errors.Join(err, os.Rename(filepath.Join(dir, name), filepath.Join(dir, name+".broken")))
 				name += ".broken"
+				file.rank = Rank{}
 			}
 		}
 		s.files[name] = file
@@ -87,16 +88,25 @@ func rankFile(path, id string, rank func(string, io.Reader) (Rank, error)) (Rank
 	return rank(id, f)
 }
 
+// Accepts refuses what Write must not be given: what is no ID, and what is too
+// long beside all else that is to be kept.
+func (s *Shelf) Accepts(id string, data []byte) error {
+	if err := ValidID(id); err != nil {
+		return err
+	}
+	if most := s.maxBytes / 16; int64(len(data)) > most {
+		return fmt.Errorf("%s: %d bytes are more than %d", id, len(data), most)
+	}
+	return nil
+}
+
 // Write makes data the content of ID.json. What has to go for it is gone
 // before, and returned.
 func (s *Shelf) Write(id string, data []byte, rank Rank) (gone []string, err error) {
-	if err := ValidID(id); err != nil {
+	if err := s.Accepts(id, data); err != nil {
 		return nil, err
 	}
 	name, space := id+".json", Space(int64(len(data)))
-	if space > s.maxBytes/4 {
-		return nil, fmt.Errorf("write %s: %d bytes are too many", name, len(data))
-	}
 	for {
 		victim := s.surplus(name, space)
 		if victim == "" {

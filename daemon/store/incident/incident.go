@@ -3,7 +3,7 @@
 package incident
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +75,9 @@ func (d *Dir) Note(s Summary) {
 	d.list[s.ID] = s
 }
 
+// Accepts refuses what Write must not be given.
+func (d *Dir) Accepts(id string, data []byte) error { return d.shelf.Accepts(id, data) }
+
 // Write keeps an incident, whose whole JSON data is.
 func (d *Dir) Write(s Summary, data []byte) error {
 	gone, err := d.shelf.Write(s.ID, data, s.rank())
@@ -95,10 +98,7 @@ func (d *Dir) List() []Summary {
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b Summary) int {
-		if c := b.Began.At.Compare(a.Began.At); c != 0 {
-			return c
-		}
-		return bytes.Compare([]byte(a.ID), []byte(b.ID))
+		return cmp.Or(b.Began.At.Compare(a.Began.At), cmp.Compare(a.ID, b.ID))
 	})
 	return list
 }
