@@ -156,6 +156,10 @@ func (j *judge) listed(a *action, sockets []reading.Socket, leftOut int64, err e
 
 // check looks at everything again, right before acting.
 func (j *judge) check(a *action) {
+	if j.stopping {
+		j.finish(a, stopping())
+		return
+	}
 	now := j.cfg.Clock()
 	j.pause.look(j, now)
 	in := j.input(now, false)
@@ -172,7 +176,8 @@ func (j *judge) check(a *action) {
 	}
 	a.before = j.measureNow(target)
 	a.request = j.request(a, target)
-	if a.request.DryRun = a.dry; a.dec.Info.Lease && !a.dry {
+	a.request.Plan = a.plan
+	if a.request.DryRun = a.dry; a.dec.Info.Lease && !a.dry && a.plan == nil {
 		j.plan(a)
 		return
 	}
@@ -212,6 +217,10 @@ func (j *judge) plan(a *action) {
 			j.finish(a, res)
 			return
 		}
+		if j.stopping {
+			j.finish(a, stopping())
+			return
+		}
 		a.stage, a.plan = lending, answer.Undo
 		a.timer = time.AfterFunc(intentWait, func() {
 			j.post(func() { j.lent(a, fmt.Errorf("the disk did not take the lease within %s", intentWait)) })
@@ -226,17 +235,10 @@ func (j *judge) lent(a *action, err error) {
 	}
 	a.timer.Stop()
 	if err != nil {
-		j.lease.drop("")
 		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is lent that could not be recorded first: " + err.Error()})
 		return
 	}
-	if why := j.cfg.Stop(); why != "" {
-		j.lease.drop("")
-		j.finish(a, record.Result{Outcome: record.Refused, Code: "mode", Message: "everything is stopped: " + why})
-		return
-	}
-	a.request.Plan = a.plan
-	j.run(a, runWait)
+	j.check(a) // once more: the dry run may have taken its time
 }
 
 // run starts the action in its own process.
@@ -262,6 +264,7 @@ func (j *judge) call(a *action, within time.Duration, f func(context.Context) (*
 		defer cancel()
 		answer, err := f(ctx)
 		j.post(func() {
+			a.cancel = nil
 			res := resultOf(answer, err)
 			res.TookSeconds = j.cfg.Clock().Since(began).Seconds()
 			then(res, answer)
@@ -293,6 +296,7 @@ func (j *judge) finish(a *action, res record.Result) {
 	} else if res.Outcome != record.Delivered && a.redo == nil {
 		j.cfg.Say(a.text, &rec) // at least here
 	}
+	j.lease.unused(a)
 	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
 	if !a.touches() {
 		a.stage = over

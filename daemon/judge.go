@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -44,11 +45,12 @@ type judge struct {
 	window policy.Window
 	book   *book
 
-	started record.Stamp
-	readAt  record.Stamp // when the last full reading was taken
-	began   record.Stamp // when the scan behind it began
-	now     *Snapshot    // the loop's
-	forced  string       // why the daemon may only observe, found while it runs
+	started   record.Stamp
+	sampledAt record.Stamp // when the last sample was taken
+	readAt    record.Stamp // when the last full reading was taken
+	began     record.Stamp // when the scan behind it began
+	now       *Snapshot    // the loop's
+	forced    string       // why the daemon may only observe, found while it runs
 
 	acting  *action   // the one that touches something
 	telling []*action // the first is under way
@@ -62,6 +64,7 @@ type judge struct {
 	wantScan func()       // a full reading of every process, soon
 	sockets  lister
 	life     context.Context // of what runs apart: outlives the loop's own a little
+	stopping bool            // nothing new is begun
 	running  bool            // past the start: there is a first sample
 }
 
@@ -78,7 +81,7 @@ func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
 // are given one and not repeated, a lease, and what was not delivered.
 func (j *judge) start() {
 	now := j.cfg.Clock()
-	j.running = true
+	j.running, j.sampledAt = true, now
 	for i := range j.cfg.Unfinished {
 		intent := &j.cfg.Unfinished[i]
 		j.engine.Interrupted(intent)
@@ -157,6 +160,7 @@ func (j *judge) recorded(what string) func(error) {
 // sampled is called after each sample.
 func (j *judge) sampled() {
 	now := j.cfg.Clock()
+	j.sampledAt = now
 	j.window.Observe(&j.now.Sample)
 	j.blind.sample(j)
 	j.pause.look(j, now)
@@ -210,6 +214,9 @@ func (j *judge) input(now record.Stamp, fresh bool) policy.Input {
 		},
 		Paused: j.pause.why(now), Forced: j.why(), Stop: j.cfg.Stop(),
 		OptOut: j.policy.OptOut,
+	}
+	if now.Since(j.sampledAt) > level.StaleAfter {
+		in.Facts.Level = reading.Unknown // the host was suspended: the next sample tells
 	}
 	if j.now.Reading != nil {
 		in.Facts.Age = now.Since(j.readAt)

@@ -106,6 +106,13 @@ func (l *lease) ran(_ *action, res *record.Result) {
 	}
 }
 
+// unused forgets what was to be lent where its action ended before it was run.
+func (l *lease) unused(a *action) {
+	if l.held != nil && l.held.ActionID == a.id && l.held.State == store.LeasePlanned {
+		l.drop("")
+	}
+}
+
 func (t triple) String() string { return fmt.Sprintf("%d %d %d", t.Min, t.Pressure, t.Max) }
 
 // drop forgets the lease; why is told, unless it is "".

@@ -208,7 +208,7 @@ func (w *world) judgeReading(l *life, s *ruleSpec, info policy.ActionInfo, wrong
 	if info.Lease && r.Trend.Verdict != nil && r.Trend.Verdict.Kind == reading.Leak {
 		wrong("it is a leak that is lent to")
 	}
-	if age := w.truth() - l.sampledAt; s.samples && age > 5*time.Second+2*l.law.Sample {
+	if age := w.truth() - l.sampledAt; s.samples && age > 5*time.Second {
 		wrong("the last sample is %s old", age)
 	}
 }

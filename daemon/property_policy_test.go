@@ -221,4 +221,3 @@ func (w *world) amend(p *lawSpec) {
 		}
 	}
 }
-

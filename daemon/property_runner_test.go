@@ -15,8 +15,9 @@ type hands struct{ *life }
 
 // runnerHabits are how the plugins behave.
 type runnerHabits struct {
-	hang, fail float64 // chances
-	slow       time.Duration
+	hang, fail float64       // chances
+	slow       time.Duration // at most, and a second
+	takes      time.Duration // not 0: exactly
 }
 
 func (h hands) Ready(...string)             {}
@@ -76,6 +77,9 @@ func (h hands) Run(ctx context.Context, action string, req *remediate.Request) (
 		}()
 	}
 	takes := time.Duration(w.plugin.Int64N(int64(w.bad.slow) + int64(time.Second)))
+	if w.bad.takes > 0 {
+		takes = w.bad.takes
+	}
 	w.mu.Unlock()
 	if !h.pause(ctx, takes, w.plugin) {
 		return nil, ctx.Err()
@@ -231,4 +235,3 @@ func (h hands) Undo(ctx context.Context, _ string, req *remediate.UndoRequest) (
 	}
 	return &remediate.Response{Result: remediate.Done, Message: "restored"}, nil
 }
-

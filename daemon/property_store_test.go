@@ -306,4 +306,6 @@ func (s *shelf) Close(ctx context.Context) error {
 	}
 }
 
-func (s *shelf) String() string { return fmt.Sprintf("takes %s, fails %v, stuck %v", s.takes, s.fails, s.stuck) }
+func (s *shelf) String() string {
+	return fmt.Sprintf("takes %s, fails %v, stuck %v", s.takes, s.fails, s.stuck)
+}

@@ -191,4 +191,6 @@ func (t *tally) check(tt *testing.T, runs uint64) {
 	}
 }
 
-func (t *tally) share(what string) float64 { return 100 * float64(t.of[what]) / float64(max(1, t.runs)) }
+func (t *tally) share(what string) float64 {
+	return 100 * float64(t.of[what]) / float64(max(1, t.runs))
+}

@@ -30,6 +30,7 @@ func (d *Daemon) wind() {
 			j.abandon()
 		}
 	}
+	j.unmeasured()
 	ctx, cancel := context.WithTimeout(d.life, windWait)
 	defer cancel()
 	j.lease.stop(ctx)
@@ -41,16 +42,27 @@ func (d *Daemon) wind() {
 
 // interrupt calls off what runs, and forgets what only waits.
 func (j *judge) interrupt() {
+	j.stopping = true
 	j.telling = j.telling[:min(1, len(j.telling))]
 	for _, a := range j.underWay() {
 		switch {
 		case a.cancel != nil:
 			a.cancel()
 		case a.stage == settling:
-			j.effect(a, record.Effect{Verdict: record.NotMeasured, Why: "the daemon is stopping"}, j.cfg.Clock())
 		default:
-			j.finish(a, record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping"})
+			j.finish(a, stopping())
 		}
+	}
+}
+
+func stopping() record.Result {
+	return record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping"}
+}
+
+// unmeasured ends what was done, for whose effect nobody waits any more.
+func (j *judge) unmeasured() {
+	if a := j.acting; a != nil && a.stage == settling {
+		j.effect(a, record.Effect{Verdict: record.NotMeasured, Why: "the daemon is stopping"}, j.cfg.Clock())
 	}
 }
 
@@ -79,7 +91,11 @@ func (j *judge) pending() bool {
 // abandon gives what does not end its result.
 func (j *judge) abandon() {
 	for _, a := range j.underWay() {
-		j.finish(a, record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping, and the action gave no answer"})
+		res := record.Result{Outcome: record.Interrupted, Code: "stopping", Message: "the daemon is stopping, and the action gave no answer"}
+		if a.stage == runs && a.dec.Info.Lease && !a.dry {
+			j.lease.ran(a, &res) // it may be raised
+		}
+		j.finish(a, res)
 		a.stage = over
 	}
 	j.acting, j.telling = nil, nil

@@ -100,7 +100,16 @@ type cursor struct {
 type sighting struct {
 	since      record.Stamp
 	invocation string
+	holders    []reading.Holder
 	turn       record.Stamp
+}
+
+// others: all processes of before are gone, as when a container is restarted in
+// its place. What has an InvocationID says so by that.
+func (s *sighting) others(now []reading.Holder) bool {
+	return len(s.holders) > 0 && len(now) > 0 && !slices.ContainsFunc(now, func(h reading.Holder) bool {
+		return slices.ContainsFunc(s.holders, func(b reading.Holder) bool { return b.PID == h.PID && b.StartTime == h.StartTime })
+	})
 }
 
 // New returns an engine that remembers mem.
@@ -268,10 +277,10 @@ func (e *Engine) sight(in *Input) {
 	for i := range in.Facts.Reading.Owners {
 		o := &in.Facts.Reading.Owners[i]
 		s, ok := e.seen[o.Key]
-		if !ok || s.invocation != o.InvocationID {
+		if !ok || s.invocation != o.InvocationID || o.InvocationID == "" && s.others(o.Holders) {
 			s = sighting{since: in.Now, invocation: o.InvocationID}
 		}
-		s.turn = in.Now
+		s.turn, s.holders = in.Now, o.Holders
 		e.seen[o.Key] = s
 	}
 	for key, s := range e.seen {

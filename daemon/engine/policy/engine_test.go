@@ -425,3 +425,16 @@ func TestReload(t *testing.T) {
 	h.turn()
 	h.want("system/queue.service pending")
 }
+
+// A container that is restarted in its place keeps its id, and is young again.
+func TestRestartedInPlace(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) { r.ForEach, r.Steps = Container, r.Steps[1:] }))
+	o := leaker("", 5000)
+	o.Key, o.Kind, o.Unit, o.InvocationID, o.Container = "container/x", reading.KindContainer, "", "", &reading.Container{ID: "x"}
+	h.owners = []reading.Owner{o}
+	h.turns(10 * time.Second)
+	h.owners[0].Holders = []reading.Holder{{PID: 8, StartTime: uint64(h.now.BootSeconds * 100)}}
+	h.log = nil
+	h.turns(30 * time.Second)
+	h.want("container/x firing", "container/x step 1 restart-unit waiting young")
+}

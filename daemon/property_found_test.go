@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+)
+
+// What TestProperty has found, each by the least that shows it.
+
+// scripted has a daemon live in a world where nothing happens but what the test
+// does: one service that holds most, one rule with one step that is due at once.
+func scripted(t *testing.T, action string, do func(w *world, l *life)) (log []record.Record) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.calmed, w.verdict, w.owners = true, nil, w.owners[len(w.owners)-1:]
+		o := w.add("unit-a")
+		o.heal()
+		w.spawn(o, time.Minute)
+		w.set(o, 1<<20, 0)
+		r := &policy.Rule{
+			Name: "rule-0", Mode: policy.Enforce, ForEach: policy.Host, TargetTop: true, Hash: "hash", Cooldown: time.Hour,
+			When:   w.compile("tcp.fill > 0.2", policy.Host),
+			Budget: policy.Budget{Count: 3, Per: time.Hour},
+			Steps:  []policy.Step{{Action: action, Settings: []byte(`{"duration":"1h"}`), Budget: policy.Budget{Count: 3, Per: time.Hour}}},
+		}
+		w.rules[r.Hash] = &ruleSpec{Rule: r, holds: func(m *moment) bool { return m.fill > 0.2 }, samples: true}
+		law := &lawSpec{opted: make(map[string]bool)}
+		law.Rules, law.Mode, law.MinCoverage = []*policy.Rule{r}, policy.Enforce, 0.5
+		law.HostBudget = policy.Budget{Count: 3, Per: time.Hour}
+		law.Sample, law.Pressed, law.Calm = time.Second, 2*time.Second, 4*time.Second
+		law.Actions = make(map[string]policy.ActionInfo)
+		for name, info := range propertyActions {
+			info.Name = name
+			law.Actions[name] = info
+		}
+		l := w.begin(law)
+		do(w, l)
+		l.end()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.judgeEnd()
+		if len(w.wrong) > 0 {
+			t.Error(w.wrong)
+		}
+		log = w.kept.log
+	})
+	return log
+}
+
+// change changes the world.
+func (w *world) change(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do()
+}
+
+func outcomes(log []record.Record) (list []string) {
+	for i := range log {
+		switch r := &log[i]; r.Kind {
+		case record.KindResult:
+			list = append(list, string(r.Result.Outcome)+" "+r.Result.Code)
+		case record.KindEffect:
+			list = append(list, string(r.Effect.Verdict))
+		}
+	}
+	return list
+}
+
+func wantOutcomes(t *testing.T, log []record.Record, want ...string) {
+	t.Helper()
+	if got := outcomes(log); !slices.Equal(got, want) {
+		t.Errorf("results and effects %q, want %q", got, want)
+	}
+}
+
+// A plan of a lease may take a while: all is looked at again after it.
+func TestLeaseIsCheckedAfterItsPlan(t *testing.T) {
+	log := scripted(t, "raise-tcp-mem", func(w *world, _ *life) {
+		w.change(func() { w.bad.takes = 30 * time.Second })
+		time.Sleep(10 * time.Second)
+		w.change(func() { w.verdict = &reading.Verdict{Kind: reading.Leak} })
+		time.Sleep(time.Minute)
+	})
+	wantOutcomes(t, log, "refused leak")
+}
+
+// What was done is measured, or it is said that it was not.
+func TestStoppedBeforeTheEffect(t *testing.T) {
+	log := scripted(t, "restart-unit", func(*world, *life) { time.Sleep(3 * time.Second) })
+	wantOutcomes(t, log, "done ", "not-measured")
+}
+
+// A lease that waits for the disk when the daemon stops is not taken any more,
+// and has its result.
+func TestStoppedWhileLending(t *testing.T) {
+	log := scripted(t, "raise-tcp-mem", func(w *world, l *life) {
+		w.change(func() { w.bad.takes = 500 * time.Millisecond })
+		time.Sleep(400 * time.Millisecond)
+		l.store.mu.Lock()
+		l.store.takes = 1500 * time.Millisecond
+		l.store.mu.Unlock()
+		time.Sleep(600 * time.Millisecond)
+	})
+	wantOutcomes(t, log, "interrupted stopping")
+}
+
+// After a suspend the last sample is old, though nobody counted the time.
+func TestSampleOfBeforeASuspend(t *testing.T) {
+	scripted(t, "trim", func(w *world, l *life) {
+		time.Sleep(100 * time.Millisecond)
+		_ = l.d.inLoop(context.Background(), func() {
+			w.change(func() { w.slept += time.Hour; w.sleptEver += time.Hour })
+			in := l.d.judge.input(l.d.cfg.Clock(), false)
+			if in.Facts.Level != reading.Unknown {
+				t.Errorf("level %s by a sample of an hour ago", in.Facts.Level)
+			}
+		})
+	})
+}
