@@ -5,6 +5,9 @@
 // A plugin is started twice at most: without any capability, to describe
 // itself and to check settings, and with those that it has declared, to act.
 //
+// What a plugin starts ends with it, also what has left its process group and
+// session: see family.
+//
 // The protocol is that of hashicorp/go-plugin with gRPC, so that any of its
 // plugins can be called, but the host's side of it is written here. go-plugin's
 // Client cannot be held to the rules above: it panics on a certificate in the
@@ -20,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,7 +55,7 @@ type Plugin struct {
 // Config is what a Runner needs. Zero limits are the defaults.
 type Config struct {
 	// Dir is where plugins have their sockets and temporary files. It belongs
-	// to the Runner: what is in it at the start is removed.
+	// to the Runner: what an earlier one has left in it is removed.
 	Dir      string
 	Launcher string // absolute path of tcpmemd-action
 	Plugins  []Plugin
@@ -61,7 +65,7 @@ type Config struct {
 	Ask          time.Duration // to describe or to validate: 5 s
 	Stop         time.Duration // to end when asked to: 1 s
 	MaxTemp      int64         // bytes in a plugin's folder: 16 MiB
-	MaxOpenFiles uint64        // 256
+	MaxOpenFiles uint64        // of each process: 256
 }
 
 const (
@@ -169,7 +173,10 @@ func (r *Runner) add(p Plugin) error {
 	return nil
 }
 
-// prepareDir empties the folder of what a daemon that was killed has left.
+// folderForm is how spawn names folders.
+var folderForm = regexp.MustCompile(`^[a-z0-9-]{1,16}-[0-9]+$`)
+
+// prepareDir clears the folder of what a daemon that was killed has left.
 func prepareDir(dir string) error {
 	if !filepath.IsAbs(dir) || len(dir) > maxDir {
 		return fmt.Errorf("use folder %q: want an absolute path of at most %d bytes", dir, maxDir)
@@ -185,6 +192,9 @@ func prepareDir(dir string) error {
 		return fmt.Errorf("read folder of plugins: %w", err)
 	}
 	for _, e := range entries {
+		if !folderForm.MatchString(e.Name()) {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return fmt.Errorf("clear folder of plugins: %w", err)
 		}
@@ -330,7 +340,10 @@ func (r *Runner) slot(name string, phase Phase) (*slot, error) {
 
 // take waits for the slot's turn.
 func (r *Runner) take(ctx context.Context, s *slot) (release func(), err error) {
-	if err := context.Cause(ctx); err != nil {
+	switch err := ctx.Err(); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fail(KindTimedOut, "its time was over before it began")
+	case err != nil:
 		return nil, fail(KindCanceled, "you cancelled: %w", err)
 	}
 	select {

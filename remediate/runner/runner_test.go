@@ -15,11 +15,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 
 	"github.com/tcpmemd/tcpmemd/remediate"
 	"github.com/tcpmemd/tcpmemd/remediate/launch"
+	"github.com/tcpmemd/tcpmemd/remediate/proto"
 )
 
 func fault(t testing.TB, args string) Plugin {
@@ -356,4 +360,36 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// TestGoPluginClient: a plugin that is served so can be called by go-plugin's
+// own host, too.
+func TestGoPluginClient(t *testing.T) {
+	cmd := exec.Command(program(t), "good")
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	client := plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig: plugin.HandshakeConfig{
+			ProtocolVersion: remediate.ProtocolVersion, MagicCookieKey: remediate.CookieKey, MagicCookieValue: remediate.CookieValue,
+		},
+		Plugins: plugin.PluginSet{"action": caller{}}, Cmd: cmd, SkipHostEnv: true,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, Logger: hclog.NewNullLogger(),
+	})
+	defer client.Kill()
+	rpc, err := client.Client()
+	must(t, err)
+	action, err := rpc.Dispense("action")
+	must(t, err)
+	d, err := action.(proto.ActionClient).Describe(t.Context(), &proto.DescribeRequest{})
+	if err != nil || d.GetName() != "fault" {
+		t.Errorf("%v, %v", d, err)
+	}
+}
+
+// caller is the client's half of an action for go-plugin.
+type caller struct{ plugin.NetRPCUnsupportedPlugin }
+
+func (caller) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error { return nil }
+
+func (caller) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return proto.NewActionClient(conn), nil
 }

@@ -121,6 +121,11 @@ func (r *Runner) spawn(s *slot, f, launcher *opened, caps []string) (_ *process,
 	if f.info.Script {
 		spec.Target = s.plugin.Path
 	}
+	if s.plugin.BuiltIn {
+		// Programs that run-command starts inherit these: they are the
+		// operator's, and may have much to write.
+		spec.NoFile, spec.FSize = max(spec.NoFile, 1024), 0
+	}
 	cmd := &exec.Cmd{
 		Path: "/proc/self/fd/3", Args: append([]string{filepath.Base(r.cfg.Launcher)}, spec.Flags()...),
 		Env: s.environment(seen), Dir: dir,

@@ -5,10 +5,12 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	pb "google.golang.org/protobuf/proto"
 
 	"github.com/tcpmemd/tcpmemd/remediate"
 	"github.com/tcpmemd/tcpmemd/remediate/proto"
@@ -25,6 +27,28 @@ func TestMerge(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]json.RawMessage{"a": []byte("1"), "b": []byte("2")}, m); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+// TestRequestFits: any request can be sent.
+func TestRequestFits(t *testing.T) {
+	r := &remediate.Request{
+		Text: "a\xff", Sockets: make([]remediate.Socket, 300000), SocketsLeftOut: 1,
+		Owner: &remediate.Owner{Command: "b\xff", Reasons: []string{"c\xff"}, Holders: []remediate.Holder{{Command: "\xff"}}, Classes: map[string]remediate.Tally{"\xff": {}}},
+	}
+	for i := range r.Sockets {
+		r.Sockets[i] = remediate.Socket{Cookie: math.MaxUint64, NetnsCookie: math.MaxUint64, Local: "[2001:db8::ffff]:65535\xff", Remote: "[2001:db8::ffff]:65535", State: "close-wait", Class: "owned", Bytes: 1 << 40}
+	}
+	m := RunRequest(r, "{\"\xff\":1}", time.Now())
+	b, err := pb.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > remediate.MaxRequestBytes || len(b) < remediate.MaxRequestBytes-1000 {
+		t.Errorf("%d bytes", len(b))
+	}
+	if got := int64(len(m.GetSockets())) + m.GetSocketsLeftOut(); got != 300001 {
+		t.Errorf("%d sockets sent and left out", got)
 	}
 }
 
