@@ -120,3 +120,30 @@ func FuzzErrno(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAcknowledge: an outcome is booked once, for a request that waits, and
+// nothing else than the kernel's zero means destroyed.
+func FuzzAcknowledge(f *testing.F) {
+	f.Add(bytes.Join([][]byte{msg(unix.NLMSG_ERROR, 1, words(0)), msg(unix.NLMSG_ERROR, 2, words(^uint32(1)))}, nil))
+	f.Add(msg(unix.NLMSG_ERROR, 3, nil))
+	f.Add(msg(unix.NLMSG_DONE, 3, words(0)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		waiting := map[uint32]int{1: 0, 2: 1, 3: 2}
+		outcomes := make([]error, 3)
+		_ = acknowledge(b, waiting, outcomes)
+		for _, i := range waiting {
+			if outcomes[i] != nil {
+				t.Errorf("%d waits, and has the outcome %v", i, outcomes[i])
+			}
+		}
+		if answered := 3 - len(waiting); answered > len(b)/unix.SizeofNlMsghdr {
+			t.Errorf("%d outcomes out of %d bytes", answered, len(b))
+		}
+		for seq := range uint32(3) {
+			_, still := waiting[seq+1]
+			if !still && outcomes[seq] == nil && !bytes.Contains(b, words(0)) {
+				t.Errorf("%d is destroyed without a zero", seq+1)
+			}
+		}
+	})
+}

@@ -134,6 +134,17 @@ func TestChangedMeanwhile(t *testing.T) {
 	}
 	p.Standing(t, built.Sockets...)
 
+	// What waits to be accepted has no inode either, and is no orphan.
+	waiting := scene.BuildT(t, owner, scene.Spec{Kind: scene.Unaccepted, Pairs: 2, Bytes: 3000}).Class(reading.Unaccepted)
+	r = request(p.Request(t, waiting...), `{}`)
+	for i := range r.Sockets {
+		r.Sockets[i].Class = "orphan"
+	}
+	if got := run(t, r); got.Code != "identity-changed" {
+		t.Errorf("unaccepted: %+v", got)
+	}
+	p.Standing(t, waiting...)
+
 	// A cookie that nobody has: the listener and the connections stay.
 	r = request(p.Request(t, built.Sockets[0]), `{"class":["owned"]}`)
 	r.Sockets[0].Cookie += 1 << 40

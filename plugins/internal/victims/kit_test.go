@@ -88,6 +88,23 @@ func disconnect(fd int) error {
 	return nil
 }
 
+// fill writes until nothing more is taken.
+func fill(fd int) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	chunk := make([]byte, 64<<10)
+	for {
+		switch _, err := unix.Write(fd, chunk); err {
+		case nil:
+		case unix.EAGAIN:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
 func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)

@@ -182,6 +182,32 @@ func TestReusedByListener(t *testing.T) {
 	n.Standing(t, sender)
 }
 
+// TestHalfClosed: FIN_WAIT1 with a descriptor is no orphan: whoever shut it down
+// may still read.
+func TestHalfClosed(t *testing.T) {
+	require.Root(t)
+	ns := scene.NewNetns(t)
+	n := victimstest.Inside(ns, 0)
+	var fds []int
+	if err := ns.Do(func() (err error) { fds, err = connected(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(fds)
+	if err := errors.Join(fill(fds[0]), unix.Shutdown(fds[0], unix.SHUT_WR)); err != nil {
+		t.Fatal(err)
+	}
+	s := socketOf(t, n, fds[0])
+	if s.State != reading.FinWait1 {
+		t.Fatalf("it is in %v", s.State)
+	}
+	set := open(t, n.Request(t, s))
+	r, err := set.CleanUp(t.Context(), 300*time.Millisecond)
+	if err != nil || r.Destroyed.Sockets != 0 || r.Left[Held].Sockets != 1 {
+		t.Errorf("%s, error %v; want it left alone", r.String(), err)
+	}
+	n.Standing(t, s)
+}
+
 // TestCleanUpMPTCP: an MPTCP orphan goes by its subflow.
 func TestCleanUpMPTCP(t *testing.T) {
 	require.Root(t)

@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
+)
+
+const bodiesPath = "/usr/local/bin/bodies"
+
+// TestIncident is the story that tcpmemd is for: a task queue leaks sockets, the
+// TCP memory of the host runs out, an API beside it stalls. In observe mode the
+// record says what would have been done; in enforce mode it is done.
+func TestIncident(t *testing.T) {
+	m := boot(t, Bookworm)
+	install(t, m)
+	installLeaker(t, m)
+	bin := filepath.Join(t.TempDir(), "bodies")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./bodies")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build bodies: %v\n%s", err, out)
+	}
+	if err := m.Copy(bin, bodiesPath, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.WriteFile("/usr/local/bin/once", []byte(once), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("Observe", func(t *testing.T) { checkIncident(t, m, "observe", 7201) })
+	t.Run("Enforce", func(t *testing.T) { checkIncident(t, m, "enforce", 7301) })
+}
+
+// incidentPolicy is the shipped rule about leaks, made quick.
+const incidentPolicy = `
+[rule.tcp-leak]
+mode = "enforce"
+for = "10s"
+cooldown = "1m"
+[[rule.tcp-leak.step]]
+action = "notify"
+[[rule.tcp-leak.step]]
+action = "restart-unit"
+after = "5s"
+budget = "2 per 1h"
+`
+
+func checkIncident(t *testing.T, m *Machine, mode string, port int) {
+	address, api := loopback(port), loopback(port+1)
+	for path, text := range map[string]string{
+		"/etc/tcpmemd/tcpmemd.toml":          fmt.Sprintf("mode = %q\nsettle.start = \"5s\"\nsettle.owner = \"5s\"\nscan.calm = \"5s\"\nscan.pressed = \"2s\"\n", mode),
+		"/etc/tcpmemd/policy.d/50-site.toml": incidentPolicy,
+	} {
+		run(t, m, "mkdir", "-p", filepath.Dir(path))
+		if err := m.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What an administrator does to let it act, as acting.conf says.
+	run(t, m, "mkdir", "-p", "/etc/systemd/system/tcpmemd.service.d")
+	run(t, m, "ln", "-sf", "/usr/lib/tcpmemd/acting.conf", "/etc/systemd/system/tcpmemd.service.d/")
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "tcpmemd", "--check")
+	run(t, m, "systemctl", "restart", "tcpmemd")
+	t.Cleanup(func() {
+		ask(t, m, "systemctl", "stop", "tcpmemd", "task-queue.service", "api.service", "reader.service")
+	})
+
+	const private = "PrivateNetwork=yes\n"
+	startService(t, m, "api.service", "[Service]\nExecStart="+bodiesPath+" -serve "+api+"\n")
+	startService(t, m, "reader.service", "[Service]\nType=notify\n"+private+"ExecStart="+leakerPath+" -listen "+address+"\n")
+	fast := fetch(t, m, api)
+
+	lease := scene.LowerTCPMemT(t, reading.TCPMem{Min: 5000, Pressure: 8000, Max: 10000})
+	start := time.Now()
+	if err := m.WriteFile("/usr/local/bin/leak-all", []byte("#!/bin/sh\n"+
+		leakerPath+" -dial "+address+" -count 60 -bytes 0 &\nexec "+leakerPath+" -comm task-queue -unread 160 -hidden 80 -bytes 100000 -report /run/task-queue\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unit := "[Unit]\nJoinsNamespaceOf=reader.service\n[Service]\nType=notify\nNotifyAccess=all\n" + private +
+		"ExecStart=/usr/local/bin/once /run/leaked-" + mode + " /usr/local/bin/leak-all\n"
+	if err := m.WriteFile("/etc/systemd/system/task-queue.service", []byte(unit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "start", "--no-block", "task-queue.service") // it may never get ready: there is no memory
+	var bystander = show(t, m, "api.service", "InvocationID")
+	var slow int64
+	eventually(t, time.Minute, func() string {
+		if slow = fetch(t, m, api); slow > fast/4 {
+			return fmt.Sprintf("downloads run at %d bytes a second, %d before the leak: they do not suffer", slow, fast)
+		}
+		return ""
+	})
+	old := show(t, m, "task-queue.service", "InvocationID")
+	t.Logf("%.0f s: downloads fell from %d to %d bytes a second, %d pages used", time.Since(start).Seconds(), fast, slow, used(t, m))
+
+	want := "dry-run"
+	if mode == "enforce" {
+		want = "done"
+	}
+	var incident record.Incident
+	eventually(t, 4*time.Minute, func() string {
+		var ok bool
+		if incident, ok = incidentOf(t, m, "tcp-leak"); !ok {
+			return "no incident of tcp-leak\n" + ask(t, m, "tcpmemctl", "status")
+		}
+		for i := range incident.Records {
+			if r := incident.Records[i].Result; r != nil && incident.Records[i].Incident == incident.ID && string(r.Outcome) == want {
+				return ""
+			}
+		}
+		return "no result " + want + "\n" + ask(t, m, "tcpmemctl", "incidents", "show", incident.ID)
+	})
+	t.Logf("%.0f s: %s", time.Since(start).Seconds(), want)
+	if k := incident.Keys[0]; k.Key != "system/task-queue.service" {
+		t.Errorf("the incident is about %s", k.Key)
+	}
+	if mode == "observe" {
+		time.Sleep(3 * time.Second)
+		if now := show(t, m, "task-queue.service", "InvocationID"); now != old {
+			t.Error("the unit was restarted in observe mode")
+		}
+	} else {
+		eventually(t, time.Minute, func() string {
+			if now := fetch(t, m, api); now < fast/4 {
+				return fmt.Sprintf("downloads run at %d bytes a second, %d before: they do not recover\n%s", now, fast, ask(t, m, "tcpmemctl", "status"))
+			}
+			return ""
+		})
+		t.Logf("%.0f s: downloads recovered, %d pages used", time.Since(start).Seconds(), used(t, m))
+		if now := show(t, m, "task-queue.service", "InvocationID"); now == old {
+			t.Error("the unit was not restarted")
+		}
+		eventually(t, time.Minute, func() string {
+			incident, _ = incidentOf(t, m, "tcp-leak")
+			for i := range incident.Records {
+				if e := incident.Records[i].Effect; e != nil && e.Verdict == record.Helped {
+					return ""
+				}
+			}
+			return "no effect that helped\n" + ask(t, m, "tcpmemctl", "incidents", "show", incident.ID)
+		})
+	}
+	if now := show(t, m, "api.service", "InvocationID"); now != bystander {
+		t.Error("api.service was touched")
+	}
+	// journalctl -u of the offender shows what was told of it.
+	journal := run(t, m, "journalctl", "--no-pager", "-u", "task-queue.service")
+	if !strings.Contains(journal, "task-queue.service") || !strings.Contains(journal, "tcp-leak") {
+		t.Errorf("journalctl -u task-queue.service says nothing of it:\n%s", journal)
+	}
+	t.Logf("\n%s", run(t, m, "tcpmemctl", "incidents", "show", incident.ID))
+	run(t, m, "systemctl", "stop", "tcpmemd", "task-queue.service", "api.service", "reader.service")
+	if err := lease.Restore(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fetch is how fast bodies come from the API, in bytes a second.
+func fetch(t *testing.T, m *Machine, address string) (rate int64) {
+	t.Helper()
+	if _, err := fmt.Sscan(run(t, m, bodiesPath, "-fetch", address), &rate); err != nil {
+		t.Fatal(err)
+	}
+	return rate
+}
+
+// incidentOf gives the newest incident of a rule, as a script would.
+func incidentOf(t *testing.T, m *Machine, rule string) (in record.Incident, ok bool) {
+	t.Helper()
+	var list struct {
+		Incidents []struct {
+			ID   string `json:"id"`
+			Rule string `json:"rule"`
+		} `json:"incidents"`
+	}
+	text, err := m.Run(t.Context(), "tcpmemctl", "incidents", "--json")
+	if err != nil {
+		return in, false
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list.Incidents {
+		if i.Rule == rule {
+			if err := json.Unmarshal([]byte(run(t, m, "tcpmemctl", "incidents", "show", i.ID, "--json")), &in); err != nil {
+				t.Fatal(err)
+			}
+			return in, true
+		}
+	}
+	return in, false
+}
