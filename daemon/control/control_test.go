@@ -23,7 +23,13 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(asStranger); socket != "" {
+		stranger(socket)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // serve runs a server until the test ends and returns its socket.
 func serve(t *testing.T, source control.Source, timeout time.Duration) string {
