@@ -342,6 +342,26 @@ func checkRestartRefusals(t *testing.T, m *Machine) {
 		}
 		run(t, m, "systemctl", "stop", "batch.scope")
 	})
+	t.Run("frees-nothing", func(t *testing.T) {
+		// The listener is PID 1's: what waits at it outlives the service.
+		address := loopback(7104)
+		writeUnit(t, m, "drain.socket", "[Socket]\nListenStream="+address+"\n")
+		writeUnit(t, m, "drain.service", sleep)
+		writeUnit(t, m, "dialer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+address+" -count 12 -bytes 0\n")
+		run(t, m, "systemctl", "daemon-reload")
+		run(t, m, "systemctl", "start", "drain.socket", "dialer.service")
+		eventually(t, patience, func() string {
+			if got := ask(t, m, "systemctl", "is-active", "drain.service"); got != "active" {
+				return "drain.service is " + got
+			}
+			return ""
+		})
+		r := measured(t, m, "system/drain.service")
+		if resp := act(t, m, "restart-unit", r, ""); resp.Code != "frees-nothing" || r.Owner.Classes["unaccepted"].Sockets != 12 {
+			t.Errorf("%+v of %v", resp, r.Owner.Classes)
+		}
+		run(t, m, "systemctl", "stop", "dialer.service", "drain.socket", "drain.service")
+	})
 	t.Run("pending-job", func(t *testing.T) {
 		startService(t, m, "slow.service", "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1; done'\n")
 		r := made(t, m, "slow.service")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/units"
 	"github.com/tcpmemd/tcpmemd/plugins/internal/settings"
 	"github.com/tcpmemd/tcpmemd/remediate"
@@ -32,6 +33,8 @@ func (c *choice) owner(o *remediate.Owner) *remediate.Response {
 		return refused("protected", "%s is protected: %s", o.Unit, settings.Quote(o.Protected))
 	case o.Shared:
 		return refused("shared", "processes of other units hold sockets of %s too", o.Unit)
+	case o.Verdict == string(reading.SlowPeer):
+		return refused("slow-peer", "%s is the victim of a peer that does not read (%s): a restart would not change that", o.Unit, settings.Quote(o.Culprit))
 	case o.InvocationID == "":
 		return refused("identity-changed", "which start of %s was measured is not known", o.Unit)
 	}

@@ -2,12 +2,14 @@ package restartunit
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/units/unitstest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
@@ -45,6 +47,7 @@ func TestRefuses(t *testing.T) {
 		{code: "protected", says: "task-*", settings: `{"protect":["task-*"]}`},
 		{code: "protected", says: "ssh*", change: unit(map[string]any{"Id": "ssh.service"})}, // the name was an alias
 		{code: "shared", says: "other units", change: owner(func(o *remediate.Owner) { o.Shared = true })},
+		{code: "slow-peer", says: "192.0.2.7", change: owner(func(o *remediate.Owner) { o.Verdict, o.Culprit = "slow-peer", "192.0.2.7" })},
 		{code: "identity-changed", says: "not known", change: owner(func(o *remediate.Owner) { o.InvocationID = "" })},
 		{code: "identity-changed", says: "started anew", change: func(h *unitstest.Host, _ *remediate.Request) { h.Started(queue) }},
 		{code: "unit-gone", says: "knows no unit", change: func(h *unitstest.Host, _ *remediate.Request) { h.Unload(queue) }},
@@ -149,12 +152,14 @@ func TestPredict(t *testing.T) {
 	}
 	kept := socket("owned", 1000, 1000, 2000)
 	kept.HolderPID = 1
+	stored := socket("owned", 3000, 0, 3000) // by the service and PID 1
+	stored.Inode = 4711
 	// Both ends of one connection are the unit's.
 	near, far := socket("owned", 0, 300, 310), socket("owned", 200, 0, 200)
 	near.Local, near.Remote = "127.0.0.1:80", "127.0.0.1:99"
 	far.Local, far.Remote = "[::ffff:127.0.0.1]:99", "[::ffff:127.0.0.1]:80"
 	all := []remediate.Socket{
-		socket("owned", 10, 100, 120), socket("owned", 50, 0, 60), near, far, kept,
+		socket("owned", 10, 100, 120), socket("owned", 50, 0, 60), near, far, kept, stored,
 		socket("hidden", 70, 0, 70), socket("unaccepted", 80, 0, 90), socket("orphan", 0, 500, 500), socket("unresolved", 1, 1, 2),
 	}
 	for name, test := range map[string]struct {
@@ -184,6 +189,7 @@ func TestPredict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, a := host(t)
+			a.proc = procfs.New(initWith(t, "socket:[4711]", "socket:[x]", "/dev/null"))
 			r := request(h, test.settings)
 			r.Sockets, r.DryRun = all, true
 			if test.change != nil {
@@ -195,6 +201,21 @@ func TestPredict(t *testing.T) {
 			}
 		})
 	}
+}
+
+// initWith is a proc file system whose PID 1 has these descriptors.
+func initWith(t *testing.T, links ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(root+"/1/fd", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, link := range links {
+		if err := os.Symlink(link, fmt.Sprintf("%s/1/fd/%d", root, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
 
 func TestValidate(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,13 +131,14 @@ func (r *restart) predict() {
 	for _, unit := range r.before.TriggeredBy {
 		activated = activated || strings.HasSuffix(unit, ".socket")
 	}
+	kept := heldByInit(r.proc.Root())
 	listed := map[string]remediate.Tally{}
 	ends := pairs(r.request.Sockets)
 	for i := range r.request.Sockets {
 		s := &r.request.Sockets[i]
 		t := listed[s.Class]
 		listed[s.Class] = remediate.Tally{Sockets: t.Sockets + 1, Bytes: t.Bytes + s.Bytes}
-		if s.HolderPID == 1 {
+		if s.HolderPID == 1 || s.Inode != 0 && kept[s.Inode] {
 			continue // a file descriptor store, or a socket unit
 		}
 		switch s.Class {
@@ -160,6 +163,26 @@ func (r *restart) predict() {
 			r.predicted[name] += max(0, all.Bytes-listed[name].Bytes)
 		}
 	}
+}
+
+// heldByInit are the sockets that PID 1 has a descriptor of. Beside a process of
+// the service it is not named as their holder, and keeps them all the same.
+// None where it cannot be looked at.
+func heldByInit(proc string) map[uint32]bool {
+	dir := proc + "/1/fd/"
+	list, _ := os.ReadDir(dir)
+	held := map[uint32]bool{}
+	for _, entry := range list {
+		link, err := os.Readlink(dir + entry.Name())
+		digits, isSocket := strings.CutPrefix(link, "socket:[")
+		if err != nil || !isSocket {
+			continue
+		}
+		if inode, err := strconv.ParseUint(strings.TrimSuffix(digits, "]"), 10, 32); err == nil {
+			held[uint32(inode)] = true
+		}
+	}
+	return held
 }
 
 // address is one end of a connection.

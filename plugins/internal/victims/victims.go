@@ -43,6 +43,7 @@ type space struct {
 	problem error
 	sockets map[reading.Cookie]*remediate.Socket
 	mptcp   bool // one of them is an MPTCP socket
+	empty   bool // a look has seen none of them: another would see none either
 }
 
 // Open opens the namespaces of the sockets. One that cannot be opened is no
@@ -119,12 +120,13 @@ func (s *Set) Destroy(ctx context.Context, judge Judge) (r Report, err error) {
 		}
 		sw := sweep{space: sp, judge: judge, done: s.destroyed, report: &r, seen: map[reading.Cookie]bool{}}
 		err := sp.problem
-		if err == nil {
+		if err == nil && !sp.empty {
 			err = s.in(sp, func() error { return sw.run(ctx) })
 		}
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
+		sp.empty = err == nil && len(sw.seen) == 0
 		sw.account(err)
 	}
 	return r, nil
