@@ -106,8 +106,8 @@ func fill(v reflect.Value, n *int64) {
 		fill(elem, n)
 		v.SetMapIndex(reflect.ValueOf("owned"), elem)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), n)
+		for _, f := range v.Fields() {
+			fill(f, n)
 		}
 	default:
 		panic(v.Type())

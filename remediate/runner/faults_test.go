@@ -80,7 +80,7 @@ func TestFaults(t *testing.T) {
 		{name: "panics in describe", call: PhaseDescribe, phase: PhaseDescribe, kind: KindAnswered, says: "no idea"},
 		{name: "another name", call: PhaseDescribe, phase: PhaseDescribe, kind: KindInvalidAnswer, says: `"notify"`},
 		{name: "unknown capability", call: PhaseDescribe, phase: PhaseDescribe, kind: KindInvalidAnswer},
-		{name: "describes itself differently", phase: PhaseDescribe, kind: KindChanged},
+		{name: "describes itself differently", setup: asRoot, phase: PhaseDescribe, kind: KindChanged},
 		{name: "hangs in validate", within: soon, call: PhaseValidate, phase: PhaseValidate, kind: KindTimedOut},
 		{name: "panics in validate", call: PhaseValidate, phase: PhaseValidate, kind: KindAnswered},
 		{name: "dies in run", phase: PhaseRun, kind: KindDied, says: "plugin died: exit status 3"},

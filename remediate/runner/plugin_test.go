@@ -64,6 +64,7 @@ func bePlugin(fault string) {
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "stops at start":
 		unix.Kill(os.Getpid(), unix.SIGSTOP)
+		time.Sleep(100 * time.Millisecond)
 	case "no handshake":
 		forever()
 	case "closes stdout":
@@ -254,6 +255,7 @@ func (a action) Run(ctx context.Context, r *remediate.Request) (*remediate.Respo
 		return nil, ctx.Err()
 	case "stops in run":
 		unix.Kill(os.Getpid(), unix.SIGSTOP)
+		time.Sleep(100 * time.Millisecond) // each thread stops in its own time
 	case "acts in a dry run":
 		return &remediate.Response{Result: remediate.Done}, nil
 	case "delivers":

@@ -168,6 +168,8 @@ func dots(_ *testing.T, p *Plugin) {
 	p.Path = filepath.Dir(p.Path) + "/../" + filepath.Base(filepath.Dir(p.Path)) + "/plugin"
 }
 
+func asRoot(t *testing.T, _ *Plugin) { needRoot(t) }
+
 func checksum(_ *testing.T, p *Plugin) { p.SHA256 = strings.Repeat("0", 64) }
 
 // needRoot fails where everything is required (daemon/scene/require, which

@@ -96,7 +96,7 @@ var rules = []rule{{
 }, {
 	why:   "what starts plugins is not linked into them",
 	from:  []string{"=remediate", "remediate/proto"},
-	never: []string{"remediate/runner", "remediate/launch", "remediate/remediatetest"},
+	never: []string{"remediate/runner", "remediate/launch", "remediate/internal", "remediate/remediatetest"},
 }, {
 	why:  "what executes a plugin knows processes and rights, not the contract",
 	from: []string{"remediate/launch"},
@@ -104,7 +104,7 @@ var rules = []rule{{
 }, {
 	why:  "the runner knows plugins by the contract alone",
 	from: []string{"remediate/runner"},
-	only: []string{"=remediate", "remediate/proto", "remediate/launch"},
+	only: []string{"=remediate", "remediate/proto", "remediate/launch", "remediate/internal"},
 }, {
 	why:   "fakes are for tests",
 	from:  []string{""},
