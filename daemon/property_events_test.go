@@ -321,14 +321,14 @@ func (l *life) byHand(rng *rand.Rand) {
 		return
 	}
 	r := api.ActRequest{Incident: incident, Key: k.key, Step: rng.IntN(4), DryRun: chance(rng, 0.1)}
-	go func() {
+	w.hands.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		_, err := (&source{l.d}).Act(ctx, r, record.Caller{PID: 7})
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.note("by hand, step %d of %s for %s: %v", r.Step, k.rule, k.key, err)
-	}()
+	})
 }
 
 // meddle has something change between an intent and its action, and makes that

@@ -134,6 +134,7 @@ func (w *world) run() {
 	}
 	w.mu.Unlock()
 	l.end()
+	w.hands.Wait()
 	for _, l := range w.lives {
 		<-l.ended
 		<-l.store.ended

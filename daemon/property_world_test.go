@@ -27,6 +27,8 @@ type world struct {
 	seed uint64
 	rng  *rand.Rand // of the director alone
 
+	hands sync.WaitGroup // who asked for something by hand
+
 	mu sync.Mutex // guards what follows, and each life's part of it
 	clocks
 	host, disk, plugin *rand.Rand // of what they name

@@ -30,14 +30,14 @@ type due struct {
 
 // due gives the step of a firing key whose time has come, nil if there is none.
 func (e *Engine) due(s *state, sub subject, vars *Vars, in *Input) *due {
+	if s.acting {
+		return nil // what it comes to is for the step that it is at
+	}
 	mode, why := e.mode(s.rule, sub.target, in)
 	if mode == Enforce && s.mode == Observe {
-		s.ladder = ladder{clock: in.Now, acting: s.acting} // what was only tried on paper is done in earnest
+		s.ladder = ladder{clock: in.Now} // what was only tried on paper is done in earnest
 	}
 	s.mode = mode
-	if s.acting {
-		return nil
-	}
 	for {
 		if s.step >= len(s.rule.Steps) {
 			return e.exhausted(s, sub, vars, in, mode, why)

@@ -438,3 +438,35 @@ func TestRestartedInPlace(t *testing.T) {
 	h.turns(30 * time.Second)
 	h.want("container/x firing", "container/x step 1 restart-unit waiting young")
 }
+
+// A mode that changes while a step is under way starts the steps anew after it.
+func TestEnforcedWhileTelling(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) { r.Steps = []Step{{Action: "restart-unit"}, {Action: "notify"}} }))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.in.Stop = "the file is there"
+	h.turns(25 * time.Second)
+	h.in.Stop = ""
+	h.turn()
+	h.log = nil
+	h.done("")
+	h.turn()
+	h.want("system/queue.service step 1 restart-unit act")
+}
+
+// What an action lacks by now counts, not what it lacked.
+func TestRecheckRights(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) { r.Steps = r.Steps[1:] }))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turns(30 * time.Second)
+	d := h.last()
+	d.Record.By = &record.Caller{} // else the mode says so
+	info := h.cfg.Actions["restart-unit"]
+	info.Missing = "it lacks CAP_X"
+	h.cfg.Actions = map[string]ActionInfo{"restart-unit": info}
+	h.engine.Reload(h.cfg, h.now)
+	in := h.in
+	in.Now = h.now
+	if _, guard, why := h.engine.Recheck(d, &in); guard != "rights" {
+		t.Errorf("refused by %q (%s), want rights", guard, why)
+	}
+}

@@ -85,7 +85,7 @@ type Target struct {
 // why.
 func (e *Engine) Recheck(d *Decision, in *Input) (target *Target, guard, why string) {
 	sub, ok := e.find(d.Rule, d.Key(), &in.Facts)
-	dd := &due{sub: sub, step: d.Step, info: d.Info, state: &state{rule: d.Rule, key: d.Key()}}
+	dd := &due{sub: sub, step: d.Step, info: e.action(d.Step.Action), state: &state{rule: d.Rule, key: d.Key()}}
 	holds := No
 	if ok {
 		dd.vars = HostVars(&in.Facts)
