@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -29,7 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 var hosts = map[string]func() *apitest.Host{
-	"leak":    apitest.Leak,
+	"leak":  apitest.Leak,
+	"acted": apitest.Acted,
+	"broken": func() *apitest.Host {
+		h := apitest.Acted()
+		h.Refusal = &api.ConfigError{Message: `/etc/tcpmemd/policy.d/10-leak.toml:3:1: unknown key "whne"; did you mean when?`}
+		return h
+	},
 	"hostile": apitest.Hostile,
 	"denied": func() *apitest.Host {
 		h := apitest.New()
@@ -59,7 +66,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TCPMEMD_SOCKET", env.WorkDir+"/s")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"daemon": daemon, "code": code},
+		Condition: func(name string) (bool, error) { return name == "root" && os.Geteuid() == 0, nil },
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"daemon": daemon, "code": code},
 	})
 }
 

@@ -95,12 +95,15 @@ func (x Expect) String() string {
 // scene's.
 func (x Expect) Check(start time.Time, events []Event) string {
 	var near *Event
+	best := 0
 	for i := range events {
 		e := &events[i]
 		if e.Rule != x.Rule || x.Key != "" && e.Key != x.Key {
 			continue
 		}
-		near = e
+		if n := x.likeness(e); n >= best {
+			near, best = e, n
+		}
 		at := e.At.Sub(start)
 		switch {
 		case !x.matches(e) || at < x.After:
@@ -115,7 +118,7 @@ func (x Expect) Check(start time.Time, events []Event) string {
 	if near == nil {
 		return x.otherwise("the rule did nothing")
 	}
-	return x.otherwise("the last it did was at " + near.At.Sub(start).String() + ": " + near.Words())
+	return x.otherwise("the nearest it did was at " + near.At.Sub(start).String() + ": " + near.Words())
 }
 
 func (x Expect) otherwise(found string) string {
@@ -132,6 +135,24 @@ func (x Expect) matches(e *Event) bool {
 	d := e.Decision
 	return x.Phase == "" && (x.Choice == "" || x.Choice == d.Choice) && (x.Action == "" || x.Action == d.Action) &&
 		(x.Guard == "" || x.Guard == d.Guard)
+}
+
+// likeness counts in what an event is as expected.
+func (x Expect) likeness(e *Event) int {
+	n := 0
+	count := func(is bool) {
+		if is {
+			n++
+		}
+	}
+	if e.State != nil {
+		count(x.Phase == e.State.Phase)
+		return n
+	}
+	count(x.Choice == e.Decision.Choice)
+	count(x.Action != "" && x.Action == e.Decision.Action)
+	count(x.Guard != "" && x.Guard == e.Decision.Guard)
+	return n
 }
 
 // Words says in a clause what the event was. Names are as they came.

@@ -170,9 +170,9 @@ func TestChecksFail(t *testing.T) {
 	}{
 		{replay.Expect{Rule: "leak", Action: "restart-unit", Within: time.Minute}, "it did at 3m30s"},
 		{replay.Expect{Rule: "leak", Action: "restart-unit", Never: true}, "it did, at 3m30s"},
-		{replay.Expect{Rule: "leak", Choice: record.ChoseHold}, "the last it did was at 6m5s: ended (cleared): over: tcp.fill < 0.5"},
+		{replay.Expect{Rule: "leak", Choice: record.ChoseHold}, "the nearest it did was at 6m5s: ended (cleared): over: tcp.fill < 0.5"},
 		{replay.Expect{Rule: "load"}, "the rule did nothing"},
-		{replay.Expect{Rule: "leak", Phase: record.Firing, After: 3 * time.Minute}, "the last it did was at 6m5s: ended (cleared): over: tcp.fill < 0.5"},
+		{replay.Expect{Rule: "leak", Phase: record.Firing, After: 3 * time.Minute}, "the nearest it did was at 2m30s: firing: the condition has held for 30s"},
 		{replay.Expect{Rule: "leak", Action: "notify", After: time.Minute, Within: 3 * time.Minute}, ""},
 		{replay.Expect{Rule: "load", Never: true}, ""},
 		{replay.Expect{Rule: "leak", Action: "restart-unit", Within: time.Minute, Never: true}, ""},

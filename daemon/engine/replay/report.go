@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
@@ -108,6 +109,9 @@ func (r *RuleReport) decided(e *Event) {
 	if i < 0 {
 		i = len(r.Deeds)
 		target := e.Key
+		if target == policy.HostKey {
+			target = "the host"
+		}
 		if d.Owner != nil && d.Owner.Name != "" {
 			target = d.Owner.Name
 		}
