@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
@@ -232,4 +234,96 @@ func FuzzRecords(f *testing.F) {
 			t.Fatalf("(-oldest +newest first):\n%s", diff)
 		}
 	})
+}
+
+// halfFile takes half of what is written, once full.
+type halfFile struct {
+	osFile
+	full *bool
+}
+
+func (f halfFile) Write(b []byte) (int, error) {
+	if !*f.full {
+		return f.File.Write(b)
+	}
+	n, err := f.File.Write(b[:len(b)/2])
+	return n, errors.Join(err, unix.ENOSPC)
+}
+
+// What a failed write left is gone before anybody reads it, or a next start
+// takes it for the trace of a crash.
+func TestFailedWriteLeavesNothing(t *testing.T) {
+	dir, full := t.TempDir(), false
+	l := New(dir, Options{MaxBytes: 1 << 20, OpenFile: func(path string) (File, error) {
+		f, err := openFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return halfFile{f.(osFile), &full}, nil
+	}})
+	if err := l.Write(line(1)); err != nil {
+		t.Fatal(err)
+	}
+	full = true
+	if err := l.Write(slices.Concat(line(2), line(3), line(4))); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, Name)); err != nil || string(data) != string(line(1)) {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// A full set with a number unused: the oldest file need not go yet.
+func TestRotateFillsGap(t *testing.T) {
+	dir := t.TempDir()
+	l := New(dir, Options{MaxBytes: 50_000})
+	next := 1
+	write := func() {
+		if err := errors.Join(l.Write(line(next)), l.Tidy()); err != nil {
+			t.Fatal(err)
+		}
+		next++
+	}
+	for len(names(t, dir)) < keep+1 {
+		write()
+	}
+	if err := os.Remove(filepath.Join(dir, Name+".3.gz")); err != nil {
+		t.Fatal(err)
+	}
+	for len(names(t, dir)) < keep+1 {
+		write()
+		if next > 1000 {
+			t.Fatalf("the number stays unused: %v", names(t, dir))
+		}
+	}
+	if list := seqs(t, l, Query{Limit: 1}); list[0] != 1 {
+		t.Errorf("the oldest is %d", list[0])
+	}
+}
+
+// A log that was allowed more is brought within its bound.
+func TestLoweredBound(t *testing.T) {
+	dir := t.TempDir()
+	l := New(dir, Options{MaxBytes: 1 << 20})
+	for i := range 3000 {
+		rec := fmt.Sprintf(`{"version":1,"seq":%d,"id":"%x","kind":"event"}`, i+1, rand.Text()+rand.Text()+rand.Text())
+		if err := errors.Join(l.Write([]byte(rec+"\n")), l.Tidy()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l = New(dir, Options{MaxBytes: 100 << 10})
+	if err := errors.Join(l.Write(line(3001)), l.Tidy(), l.Write(line(3002)), l.Tidy()); err != nil {
+		t.Fatal(err)
+	}
+	sum := int64(0)
+	for _, name := range names(t, dir) {
+		info, err := os.Stat(filepath.Join(dir, Name+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += info.Size()
+	}
+	if list := seqs(t, l, Query{NewestFirst: true}); sum > 100<<10 || list[0] != 3002 || list[1] != 3001 {
+		t.Errorf("%d bytes, from %d", sum, list[0])
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -437,6 +438,18 @@ func TestParseName(t *testing.T) {
 	for _, n := range []name{{fine, 1, true}, {coarse, 123456789, false}} {
 		if got, ok := parseName(n.String()); !ok || got != n {
 			t.Errorf("%v: %v", n, got)
+		}
+	}
+}
+
+// Any changed bit of a frame is noticed.
+func TestChecksum(t *testing.T) {
+	whole := frame([]byte("payload"))
+	for i := range 8 * len(whole) {
+		b := slices.Clone(whole)
+		b[i/8] ^= 1 << (i % 8)
+		if payload, _, err := unframe(b); err == nil {
+			t.Errorf("bit %d: %q", i, payload)
 		}
 	}
 }
