@@ -127,7 +127,7 @@ func on(do func(w *world, rng *rand.Rand) (undo func())) func(*world, *life) *li
 
 // later has something done, unless the end has begun. mu is held, then too.
 func (w *world) later(d time.Duration, do func()) {
-	time.AfterFunc(d+time.Duration(w.disk.IntN(1_000_000)), func() {
+	time.AfterFunc(d+time.Duration(w.fate.IntN(1_000_000)), func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if !w.calmed {
@@ -334,7 +334,7 @@ func (l *life) byHand(rng *rand.Rand) {
 // meddle has something change between an intent and its action, and makes that
 // time longer. mu is held.
 func (w *world) meddle(l *life, n *intended) {
-	rng := w.disk
+	rng := w.fate
 	if w.calmed || chance(rng, 0.4) {
 		return
 	}

@@ -3,6 +3,9 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -24,32 +27,34 @@ func (h hands) Ready(...string)             {}
 func (h hands) Close(context.Context) error { return nil }
 
 // hang waits for the end of the call, or for somebody to let go.
-func (h hands) hang(ctx context.Context) error {
+func (h hands) hang(ctx context.Context, rng *rand.Rand) error {
 	h.w.mu.Lock()
 	release := h.w.release
 	h.w.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		h.pause(context.Background(), time.Second, h.w.plugin) // it takes a while to be ended
+		h.pause(context.Background(), time.Second, rng) // it takes a while to be ended
 		return ctx.Err()
 	case <-release:
-		h.pause(ctx, 0, h.w.plugin)
+		h.pause(ctx, 0, rng)
 		return errNoSuchLuck
 	case <-h.died:
 		return errNoSuchLuck
 	}
 }
 
-// draw is a number for what happens next.
-func (w *world) draw() float64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.plugin.Float64()
+// dice are for what comes of one call: by what it is, and when, since calls that
+// begin at one moment do so in any order.
+func (w *world) dice(call, key string) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprint(h, call, key, w.truth())
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
 }
 
 func (h hands) Run(ctx context.Context, action string, req *remediate.Request) (*remediate.Response, error) {
 	w := h.w
 	w.mu.Lock()
+	rng := w.dice(action, req.Rule+req.Key)
 	info, known := propertyActions[action]
 	if h.dead {
 		w.mu.Unlock()
@@ -76,30 +81,30 @@ func (h hands) Run(ctx context.Context, action string, req *remediate.Request) (
 			w.mu.Unlock()
 		}()
 	}
-	takes := time.Duration(w.plugin.Int64N(int64(w.bad.slow) + int64(time.Second)))
+	takes := time.Duration(rng.Int64N(int64(w.bad.slow) + int64(time.Second)))
 	if w.bad.takes > 0 {
 		takes = w.bad.takes
 	}
 	w.mu.Unlock()
-	if !h.pause(ctx, takes, w.plugin) {
+	if !h.pause(ctx, takes, rng) {
 		return nil, ctx.Err()
 	}
 	w.mu.Lock()
-	hang, fail := chance(w.plugin, w.bad.hang), chance(w.plugin, w.bad.fail)
+	hang, fail := chance(rng, w.bad.hang), chance(rng, w.bad.fail)
 	w.mu.Unlock()
 	switch {
 	case info.Touches == policy.TouchesNothing:
-		return h.tell(ctx, hang, fail)
+		return h.tell(ctx, rng, hang, fail)
 	case info.Lease:
-		return h.lend(ctx, req, hang, fail)
+		return h.lend(ctx, rng, req, hang, fail)
 	}
 	if req.DryRun {
 		return &remediate.Response{Result: remediate.DryRun}, nil
 	}
-	if hang && w.draw() < 0.5 {
-		return nil, h.hang(ctx)
+	if hang && rng.Float64() < 0.5 {
+		return nil, h.hang(ctx, rng)
 	}
-	roll := w.draw()
+	roll := rng.Float64()
 	switch {
 	case roll < 0.08:
 		return &remediate.Response{Result: remediate.Refused, Code: "not-now"}, nil
@@ -113,7 +118,7 @@ func (h hands) Run(ctx context.Context, action string, req *remediate.Request) (
 	}
 	switch {
 	case hang:
-		return nil, h.hang(ctx)
+		return nil, h.hang(ctx, rng)
 	case fail:
 		return nil, errNoSuchLuck
 	}
@@ -140,17 +145,17 @@ func (h hands) touch(key, action string, roll float64) {
 	}
 }
 
-func (h hands) tell(ctx context.Context, hang, fail bool) (*remediate.Response, error) {
+func (h hands) tell(ctx context.Context, rng *rand.Rand, hang, fail bool) (*remediate.Response, error) {
 	switch {
 	case hang:
-		return nil, h.hang(ctx)
+		return nil, h.hang(ctx, rng)
 	case fail:
 		return &remediate.Response{Result: remediate.Undelivered, Retry: remediate.Settings(`{"only":"one"}`)}, nil
 	}
 	return &remediate.Response{Result: remediate.Delivered}, nil
 }
 
-func (h hands) lend(ctx context.Context, req *remediate.Request, hang, fail bool) (*remediate.Response, error) {
+func (h hands) lend(ctx context.Context, rng *rand.Rand, req *remediate.Request, hang, fail bool) (*remediate.Response, error) {
 	w := h.w
 	if req.DryRun {
 		w.mu.Lock()
@@ -159,8 +164,8 @@ func (h hands) lend(ctx context.Context, req *remediate.Request, hang, fail bool
 		w.mu.Unlock()
 		switch {
 		case hang:
-			return nil, h.hang(ctx)
-		case fail && w.draw() < 0.5:
+			return nil, h.hang(ctx, rng)
+		case fail && rng.Float64() < 0.5:
 			return &remediate.Response{Result: remediate.DryRun}, nil
 		case fail:
 			return nil, errNoSuchLuck
@@ -174,8 +179,8 @@ func (h hands) lend(ctx context.Context, req *remediate.Request, hang, fail bool
 	if err != nil {
 		return nil, err
 	}
-	if hang && w.draw() < 0.5 {
-		return nil, h.hang(ctx)
+	if hang && rng.Float64() < 0.5 {
+		return nil, h.hang(ctx, rng)
 	}
 	w.mu.Lock()
 	if h.dead {
@@ -192,7 +197,7 @@ func (h hands) lend(ctx context.Context, req *remediate.Request, hang, fail bool
 	w.mu.Unlock()
 	switch {
 	case hang:
-		return nil, h.hang(ctx)
+		return nil, h.hang(ctx, rng)
 	case fail:
 		return nil, errNoSuchLuck
 	}
@@ -205,21 +210,24 @@ func (h hands) Undo(ctx context.Context, _ string, req *remediate.UndoRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if !h.pause(ctx, time.Second, w.plugin) {
+	w.mu.Lock()
+	rng := w.dice("undo", "")
+	w.mu.Unlock()
+	if !h.pause(ctx, time.Second, rng) {
 		return nil, ctx.Err()
 	}
 	w.mu.Lock()
-	hang, fail := chance(w.plugin, w.bad.hang), chance(w.plugin, w.bad.fail)
+	hang, fail := chance(rng, w.bad.hang), chance(rng, w.bad.fail)
 	w.mu.Unlock()
 	if hang {
-		return nil, h.hang(ctx)
+		return nil, h.hang(ctx, rng)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case h.dead:
 		return nil, errNoSuchLuck
-	case fail && w.plugin.IntN(2) == 0:
+	case fail && rng.IntN(2) == 0:
 		return nil, errNoSuchLuck
 	case p.BootID != w.stamp().BootID:
 		return &remediate.Response{Result: remediate.Refused, Code: "other-boot"}, nil

@@ -31,7 +31,7 @@ type world struct {
 
 	mu sync.Mutex // guards what follows, and each life's part of it
 	clocks
-	host, disk, plugin *rand.Rand // of what they name
+	host, disk, fate *rand.Rand // of what they name
 
 	base, live triple // net.ipv4.tcp_mem as somebody set it, and as it is
 	raised     triple // the last lease
@@ -105,7 +105,7 @@ func (c *clocks) stamp() record.Stamp {
 func newWorld(t *testing.T, seed uint64) *world {
 	part := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	w := &world{
-		t: t, seed: seed, rng: part(1), host: part(2), disk: part(3), plugin: part(4),
+		t: t, seed: seed, rng: part(1), host: part(2), disk: part(3), fate: part(4),
 		coverage: 0.95, seen: make(map[string]bool), rules: make(map[string]*ruleSpec), release: make(chan struct{}),
 	}
 	w.births, w.intents = map[int]time.Duration{2: -time.Hour}, make(map[string]*intended)
