@@ -16,6 +16,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
 )
 
 func TestCommands(t *testing.T) {
@@ -124,6 +125,26 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+func TestScenes(t *testing.T) {
+	page := read(t, "tcpmemctl.1")
+	if diff := cmp.Diff(sorted(replay.SceneKeys()), sorted(page.items("SCENES", "Cm"))); diff != "" {
+		t.Errorf("keys (-program +page):\n%s", diff)
+	}
+	scenes := page.displays("SCENES")
+	if len(scenes) == 0 {
+		t.Fatal("the page has no scene")
+	}
+	// The page's scene holds, with the rules as shipped.
+	dir, ctl := t.TempDir(), build(t, "tcpmemctl")
+	path := filepath.Join(dir, "scene.toml")
+	if err := os.WriteFile(path, []byte(scenes[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), string(ctl), "policy", "test", "--scene", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // A page that is not packed helps nobody.
 func TestPacked(t *testing.T) {
 	list, err := os.ReadFile("../../nfpm.yaml")
@@ -193,7 +214,10 @@ func (p program) commands(t *testing.T, args ...string) []string {
 	for line := range strings.Lines(list) {
 		names = append(names, strings.Fields(line)[0])
 	}
-	order := []string{"status", "owners", "sockets", "orphans", "doctor", "version", "completion", "help"}
+	order := []string{
+		"status", "owners", "sockets", "orphans", "incidents", "actions", "explain", "act", "policy", "plugins",
+		"pause", "resume", "reset", "reload", "doctor", "version", "completion", "help",
+	}
 	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	return names
 }
@@ -270,7 +294,7 @@ func (p page) synopsis() map[string][]string {
 		if !ok {
 			continue
 		}
-		found[command] = nil
+		command, _, _ = strings.Cut(command, " ") // a command below has an entry of its own
 		for _, m := range regexp.MustCompile(`Fl (\S+)`).FindAllStringSubmatch(flags, -1) {
 			found[command] = append(found[command], m[1])
 		}

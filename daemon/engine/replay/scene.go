@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -221,3 +222,26 @@ func (n *size) UnmarshalTOML(v any) error {
 
 // maxBytes is more than any host has.
 const maxBytes = 1 << 50
+
+// SceneKeys lists what a scene's file may say, in order: "about", "at.fill",
+// "at.owner.bytes", "expect.rule", ...
+func SceneKeys() []string {
+	var keys []string
+	var walk func(t reflect.Type, prefix string)
+	walk = func(t reflect.Type, prefix string) {
+		for f := range t.Fields() {
+			name, of := prefix+f.Tag.Get("toml"), f.Type
+			if k := of.Kind(); k == reflect.Slice || k == reflect.Map {
+				of = of.Elem()
+			}
+			switch of {
+			case reflect.TypeFor[rawPoint](), reflect.TypeFor[rawOwner](), reflect.TypeFor[rawExpect]():
+				walk(of, name+".")
+			default:
+				keys = append(keys, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[rawScene](), "")
+	return keys
+}
