@@ -64,6 +64,11 @@ func TestSetTCPMem(t *testing.T) {
 	if got, err := f.TCPMem(); got != want || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
+	want.Max++ // somebody else was quicker to write
+	nt, ok := errors.AsType[*NotTakenError](f.holdsTCPMem(want))
+	if !ok || nt.Error() != `wrote "1 2 4", but it reads "1 2 3"` {
+		t.Errorf("not taken: %v", nt)
+	}
 	for _, bad := range []reading.TCPMem{{}, {Min: -1, Max: 1}, {Min: 3, Pressure: 2, Max: 4}, {Pressure: 2, Max: 1}} {
 		if err := f.SetTCPMem(bad); err == nil {
 			t.Errorf("%v: no error", bad)

@@ -53,12 +53,16 @@ func (f FS) SetTCPMem(m reading.TCPMem) error {
 	if err != nil {
 		return err
 	}
+	if err := f.holdsTCPMem(m); err != nil {
+		return fmt.Errorf("read back %s: %w", path, err)
+	}
+	return nil
+}
+
+func (f FS) holdsTCPMem(m reading.TCPMem) error {
 	now, err := f.TCPMem()
 	if err == nil && now != m {
 		err = &NotTakenError{Wrote: m, Reads: now}
 	}
-	if err != nil {
-		return fmt.Errorf("read back %s: %w", path, err)
-	}
-	return nil
+	return err
 }

@@ -199,9 +199,9 @@ func TestWebhookHangs(t *testing.T) {
 	}
 }
 
-// TestCommandHangs: the webhook has its turn all the same.
+// TestCommandHangs: the webhook has its turn all the same, and time for it.
 func TestCommandHangs(t *testing.T) {
-	url, got := hook(t, func(http.ResponseWriter, *http.Request) {})
+	url, got := hook(t, func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) })
 	r := request(encoded(t, map[string]any{
 		"journal": false, "command": []string{script(t, "trap '' TERM; while :; do sleep 0.1; done")}, "webhook": url,
 	}), 3*time.Second)
