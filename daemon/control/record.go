@@ -140,7 +140,7 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, from iter.
 			break
 		}
 		if err := out.write(frame(value)); err != nil {
-			return nil //nolint:nilerr // the client has gone away
+			return nil // the client has gone away
 		}
 		sent = true
 	}

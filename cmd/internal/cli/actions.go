@@ -104,8 +104,12 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 		return []string{s + "."}
 	}
 	t := table{columns: []column{
-		{title: "WHEN"}, {title: "RULE", least: 12, middle: true, rank: 1}, {title: "ACTION"}, {title: "TARGET", least: 17, middle: true},
-		{title: "OUTCOME"}, {title: "TOOK", right: true, rank: 2},
+		{title: "WHEN"},
+		{title: "RULE", least: 12, middle: true, rank: 1},
+		{title: "ACTION"},
+		{title: "TARGET", least: 17, middle: true},
+		{title: "OUTCOME"},
+		{title: "TOOK", right: true, rank: 2},
 	}}
 	for i := range doc.Actions {
 		a := &doc.Actions[i]

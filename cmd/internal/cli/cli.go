@@ -163,7 +163,7 @@ func exitCode(err error) int {
 
 // report says on standard error what went wrong and what to do.
 func (c *command) report(err error) {
-	if err == errSaid { //nolint:errorlint // it is never wrapped
+	if err == errSaid {
 		return
 	}
 	fmt.Fprintf(c.Stderr, "tcpmemctl: %s\n", printable(err.Error()))

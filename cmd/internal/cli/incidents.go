@@ -61,8 +61,13 @@ func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter
 		return []string{"No incident."}
 	}
 	t := table{columns: []column{
-		{title: "STARTED"}, {title: "RULE", least: 12, middle: true}, {title: "SEVERITY", rank: 3}, {title: "WHO", least: 18, middle: true},
-		{title: "LASTED", right: true}, {title: "WORST", right: true, rank: 1}, {title: "OUTCOME", rank: 2},
+		{title: "STARTED"},
+		{title: "RULE", least: 12, middle: true},
+		{title: "SEVERITY", rank: 3},
+		{title: "WHO", least: 18, middle: true},
+		{title: "LASTED", right: true},
+		{title: "WORST", right: true, rank: 1},
+		{title: "OUTCOME", rank: 2},
 	}}
 	for i := range doc.Incidents {
 		in := &doc.Incidents[i]

@@ -164,7 +164,7 @@ func policyPage(doc *api.Policy) page {
 
 // mistakesOf lists the errors of files that are joined in err.
 func mistakesOf(err error) []*config.Error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each one is wanted
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*config.Error
 		for _, err := range joined.Unwrap() {
 			all = append(all, mistakesOf(err)...)

@@ -131,11 +131,20 @@ func TestRecordJSON(t *testing.T) {
 		args string
 		doc  any
 	}{
-		{"status --json", new(api.Status)}, {"actions --json --all", new(api.Actions)}, {"actions --json --limit 1", new(api.Actions)},
-		{"incidents --json", new(api.Incidents)}, {"incidents show --json " + apitest.EndedIncident, new(record.Incident)},
-		{"explain --json " + apitest.Restart, new(api.Records)}, {"explain --json r-9", new(api.Records)}, {"plugins --json", new(api.Plugins)},
-		{"policy show --json", new(api.Policy)}, {"policy check --json", new(checked)}, {"policy variables --json", new(variables)},
-		{"pause 1h --why x --json", new(api.Pause)}, {"resume --json", new(api.Done)}, {"reload --wait --json", new(api.Reloaded)},
+		{"status --json", new(api.Status)},
+		{"actions --json --all", new(api.Actions)},
+		{"actions --json --limit 1", new(api.Actions)},
+		{"incidents --json", new(api.Incidents)},
+		{"incidents show --json " + apitest.EndedIncident, new(record.Incident)},
+		{"explain --json " + apitest.Restart, new(api.Records)},
+		{"explain --json r-9", new(api.Records)},
+		{"plugins --json", new(api.Plugins)},
+		{"policy show --json", new(api.Policy)},
+		{"policy check --json", new(checked)},
+		{"policy variables --json", new(variables)},
+		{"pause 1h --why x --json", new(api.Pause)},
+		{"resume --json", new(api.Done)},
+		{"reload --wait --json", new(api.Reloaded)},
 		{"act --yes --json " + apitest.EndedIncident, new(acting)},
 	} {
 		stdout, stderr, code := a.run(0, strings.Fields(tt.args)...)

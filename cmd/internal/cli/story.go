@@ -101,8 +101,12 @@ func worstLines(l *record.Ledger, columns int, paint painter) []string {
 	out := wrap(fmt.Sprintf("%s at %s: %s seen, %s explained; %s", paint.style("Ledger", bold), prose.Time(l.At),
 		prose.Bytes(l.Seen), prose.Coverage(l.Coverage), byteParts(l.Classes)), columns, "  ")
 	t := table{columns: []column{
-		{title: "OWNER", least: 12, middle: true}, {title: "SOCKETS", right: true, rank: 2}, {title: "MEMORY", right: true},
-		{title: "SHARE", right: true, rank: 1}, {title: "CLASSES", least: 10, rank: 3}, {title: "VERDICT", rank: 4},
+		{title: "OWNER", least: 12, middle: true},
+		{title: "SOCKETS", right: true, rank: 2},
+		{title: "MEMORY", right: true},
+		{title: "SHARE", right: true, rank: 1},
+		{title: "CLASSES", least: 10, rank: 3},
+		{title: "VERDICT", rank: 4},
 	}}
 	for i := range l.Owners {
 		o := &l.Owners[i]
@@ -215,8 +219,14 @@ func sampleLines(in *record.Incident, columns int, paint painter) []string {
 	}
 	out := wrap(paint.style("Sockets of the target", bold)+" before the first action", columns, "  ")
 	t := table{columns: []column{
-		{title: "STATE"}, {title: "CLASS", rank: 2}, {title: "LOCAL", least: 12, middle: true, rank: 1}, {title: "REMOTE", least: 12, middle: true},
-		{title: "MEMORY", right: true}, {title: "RECEIVE", right: true, rank: 3}, {title: "SEND", right: true, rank: 3}, {title: "PID", right: true, rank: 4},
+		{title: "STATE"},
+		{title: "CLASS", rank: 2},
+		{title: "LOCAL", least: 12, middle: true, rank: 1},
+		{title: "REMOTE", least: 12, middle: true},
+		{title: "MEMORY", right: true},
+		{title: "RECEIVE", right: true, rank: 3},
+		{title: "SEND", right: true, rank: 3},
+		{title: "PID", right: true, rank: 4},
 	}}
 	for i := range in.Sample {
 		s := &in.Sample[i]

@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -135,9 +136,9 @@ func (h *Host) fill(unit, command, pod string) {
 
 	ended := stamp(40 * time.Minute)
 	var records []record.Record
-	for i := len(h.Log) - 1; i >= 0; i-- {
-		if h.Log[i].Incident == EndedIncident && h.Log[i].ID != "r-9" {
-			records = append(records, h.Log[i])
+	for _, r := range slices.Backward(h.Log) {
+		if r.Incident == EndedIncident && r.ID != "r-9" {
+			records = append(records, r)
 		}
 	}
 	h.IncidentList = []*record.Incident{{

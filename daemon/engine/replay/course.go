@@ -57,9 +57,9 @@ func (s *steps[T]) add(at time.Duration, v *T) {
 }
 
 func (s steps[T]) at(t time.Duration) (v T, ok bool) {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i].at <= t {
-			return s[i].v, true
+	for _, one := range slices.Backward(s) {
+		if one.at <= t {
+			return one.v, true
 		}
 	}
 	return v, false

@@ -72,7 +72,7 @@ func play(t *testing.T, s *replay.Scene, enforce bool, rules ...*policy.Rule) ([
 func lines(start time.Time, events []replay.Event) []string {
 	var out []string
 	for _, e := range events {
-		what := ""
+		var what string
 		if e.State != nil {
 			what = strings.TrimSpace(string(e.State.Phase) + " " + string(e.State.End))
 		} else {

@@ -80,6 +80,7 @@ func Seconds(s float64) string {
 	return Duration(time.Duration(min(max(s, 0), maxSeconds) * float64(time.Second)))
 }
 
+// Time writes a time to the second, in UTC.
 func Time(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // Plural counts things: "1 socket", "2 sockets".
