@@ -127,8 +127,13 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, from iter.
 	frame func(T) any, last func(failed string) any,
 ) error {
 	out := newFrames(w)
+	control := http.NewResponseController(w)
 	sent, failed := false, ""
 	for value, err := range from {
+		// A client that goes on reading may take its time.
+		if err := control.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+			return err
+		}
 		if err == nil {
 			err = r.Context().Err()
 		}

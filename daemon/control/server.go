@@ -24,11 +24,15 @@ import (
 // Bounds on what clients may take.
 const (
 	maxRequests    = 8  // answered at a time
+	maxStreams     = 2  // of records or readings, beside those
 	maxConnections = 64 // open at a time
 	maxHeader      = 16 << 10
 	maxInfo        = 256  // sockets with TCP_INFO in one answer
 	maxCollected   = 4096 // sockets held to find the biggest
 	shutdownGrace  = 2 * time.Second
+	// streamTime bounds the answer with all that was recorded in two weeks: some
+	// hundred megabytes of JSON.
+	streamTime = 10 * time.Minute
 )
 
 const tooManyConnections = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" +
@@ -73,6 +77,7 @@ type Server struct {
 	timeout  time.Duration
 	uid      uint32 // whom the daemon runs as
 	slots    chan struct{}
+	streams  chan struct{}
 	ready    chan struct{}
 }
 
@@ -88,6 +93,7 @@ func New(c Config) *Server {
 		timeout:  c.Timeout,
 		uid:      uint32(os.Geteuid()),
 		slots:    make(chan struct{}, maxRequests),
+		streams:  make(chan struct{}, maxStreams),
 		ready:    make(chan struct{}),
 	}
 }
@@ -149,8 +155,8 @@ func (s *Server) handler() http.Handler {
 		mux.Handle("GET "+path, s.limited(document(answer)))
 	}
 	mux.Handle("GET /v1/sockets", s.limited(s.sockets))
-	mux.Handle("GET /v1/records", s.limited(s.records))
-	mux.Handle("GET /v1/history", s.limited(s.history))
+	mux.Handle("GET /v1/records", s.streamed(s.records))
+	mux.Handle("GET /v1/history", s.streamed(s.history))
 	for path, answer := range map[string]answer{
 		"/v1/act":            order(s, "act", s.act),
 		"/v1/pause":          order(s, "pause", s.pause),
@@ -167,23 +173,32 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
+type serve func(http.ResponseWriter, *http.Request) error
+
 // limited gives a request one of the slots and a deadline, or refuses it.
-func (s *Server) limited(serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+func (s *Server) limited(serve serve) http.Handler { return s.within(s.slots, s.timeout, serve) }
+
+// streamed is limited for long answers.
+func (s *Server) streamed(serve serve) http.Handler {
+	return s.within(s.streams, max(streamTime, s.timeout), serve)
+}
+
+func (s *Server) within(slots chan struct{}, timeout time.Duration, serve serve) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, _ := PeerOf(r.Context())
 		log := s.log.With("path", r.URL.Path, "peer_pid", peer.PID, "peer_uid", peer.UID)
 		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		default:
 			log.Debug("request refused", "reason", "busy")
 			refuse(w, &problem{
 				http.StatusServiceUnavailable,
-				fmt.Sprintf("%d requests are being answered already, try again", maxRequests),
+				fmt.Sprintf("%d requests are being answered already, try again", cap(slots)),
 			})
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		started := time.Now()
 		err := serve(w, r.WithContext(ctx))
