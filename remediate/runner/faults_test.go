@@ -75,6 +75,10 @@ func TestFaults(t *testing.T) {
 		{name: "another's socket", phase: PhaseHandshake, kind: KindNetwork, says: "not of this plugin"},
 		{name: "handshake twice"},
 
+		{name: "never accepts", within: soon, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
+		{name: "hangs up", phase: PhaseDescribe, kind: KindNoAnswer, says: "closed the connection"},
+		{name: "speaks garbage", phase: PhaseDescribe, kind: KindNoAnswer},
+
 		// In a call.
 		{name: "hangs in describe", within: soon, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
 		{name: "panics in describe", call: PhaseDescribe, phase: PhaseDescribe, kind: KindAnswered, says: "no idea"},

@@ -35,11 +35,11 @@ func TestMain(m *testing.M) {
 		d, _ := time.ParseDuration(args[1])
 		time.Sleep(d)
 		os.Exit(0)
-	case len(args) == 2 && args[0] == "away":
-		away(args[1])
+	case len(args) == 3 && args[0] == "away":
+		away(args[1], args[2])
 		os.Exit(0)
-	case len(args) == 3 && args[0] == "host":
-		beHost(args[1], args[2])
+	case len(args) == 4 && args[0] == "host":
+		beHost(args[1], args[2], args[3])
 	case len(args) == 1 && os.Getenv(remediate.CookieKey) == remediate.CookieValue:
 		bePlugin(args[0])
 		os.Exit(0)
@@ -129,6 +129,23 @@ func bePlugin(fault string) {
 		serveRaw(socket, encoded(&proto.Response{Result: proto.Result_RESULT_DONE, UndoJson: "{"}))
 	case "negative prediction":
 		serveRaw(socket, encoded(&proto.Response{Result: proto.Result_RESULT_DONE, Predicted: map[string]int64{"owned": -1}}))
+	case "never accepts", "hangs up", "speaks garbage":
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			panic(err)
+		}
+		say("1|1|unix|%s|grpc", socket)
+		for fault != "never accepts" {
+			conn, err := l.Accept()
+			if err != nil {
+				panic(err)
+			}
+			if fault == "speaks garbage" {
+				_, _ = conn.Write(bytes.Repeat([]byte("\x1b[2J"), 1000))
+			}
+			conn.Close()
+		}
+		forever()
 	case "handshake twice":
 		serveRaw(socket, done())
 	}
@@ -248,7 +265,7 @@ func (a action) Run(ctx context.Context, r *remediate.Request) (*remediate.Respo
 		return nil, errors.New("not today")
 	case "no response":
 		return nil, nil
-	case "hangs in run", "ignores the deadline":
+	case "hangs in run", "ignores the deadline", "ignores its host's end":
 		time.Sleep(time.Hour)
 	case "honours the deadline":
 		<-ctx.Done()
@@ -268,12 +285,12 @@ func (a action) Run(ctx context.Context, r *remediate.Request) (*remediate.Respo
 		start("sleep", "1h")
 		os.Exit(3)
 	case "forks away":
-		away("3")
+		away("1h", "3")
 	case "forks away, plugin dies":
-		away("3")
+		away("1h", "3")
 		os.Exit(3)
 	case "forks away, children die":
-		awayFor("1ms", "2")
+		away("1ms", "2")
 	case "stderr flood":
 		line := append(bytes.Repeat([]byte("x"), 100), '\n')
 		for range 3 << 20 / len(line) {
@@ -332,16 +349,14 @@ func start(args ...string) {
 }
 
 // away starts a process in a session of its own whose parent ends, and that
-// one another, to the given depth; the last stays.
-func away(depth string) { awayFor("1h", depth) }
-
-func awayFor(stay, depth string) {
+// one another, to the given depth; the last stays for a time.
+func away(stay, depth string) {
 	if depth == "0" {
 		d, _ := time.ParseDuration(stay)
 		time.Sleep(d)
 		return
 	}
-	start("away", string(depth[0]-1))
+	start("away", stay, string(depth[0]-1))
 	time.Sleep(20 * time.Millisecond)
 }
 

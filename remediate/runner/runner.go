@@ -438,10 +438,12 @@ func (r *Runner) act(ctx context.Context, s *slot, phase Phase, deadline time.Ti
 		s.acting.Store(nil)
 		return wrap(s.plugin.Name, phase, err)
 	}
-	if !r.isWanted(s) {
-		s.acting.Store(nil)
-		r.end(s, p)
+	if r.isWanted(s) {
+		r.family.reap()
+		return nil
 	}
+	s.acting.Store(nil)
+	r.end(s, p)
 	return nil
 }
 

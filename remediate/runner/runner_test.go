@@ -311,17 +311,23 @@ func TestClose(t *testing.T) {
 }
 
 // TestHostKilled: a plugin does not outlive a daemon that had no time to end
-// it, and the next daemon clears its folder.
+// it, whatever it is doing, and the next daemon clears its folder.
 func TestHostKilled(t *testing.T) {
+	for _, fault := range []string{"good", "honours the deadline", "ignores its host's end"} {
+		t.Run(fault, func(t *testing.T) { testHostKilled(t, fault) })
+	}
+}
+
+func testHostKilled(t *testing.T, fault string) {
 	dir, path := filepath.Join(safeDir(t), "run"), program(t)
-	host := exec.CommandContext(t.Context(), path, "host", dir, path)
+	host := exec.CommandContext(t.Context(), path, "host", dir, path, fault)
 	out, err := host.StdoutPipe()
 	must(t, err)
 	must(t, host.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
 	must(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
+	if err != nil || pid == 0 {
 		t.Fatalf("the host says %q", line)
 	}
 	plugin, err := unix.PidfdOpen(pid, 0)
@@ -342,6 +348,26 @@ func TestHostKilled(t *testing.T) {
 	must(t, r.Close(t.Context()))
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left in the folder: %v", left)
+	}
+}
+
+// TestZombies: what a plugin that stays has left behind, and has ended, is
+// reaped though the plugin lives.
+func TestZombies(t *testing.T) {
+	r := newRunner(t, io.Discard, fault(t, "forks away, children die"))
+	must(t, r.Ready(t.Context(), "fault"))
+	pid := r.Status()[0].PID
+	for range 3 {
+		run(t, r)
+	}
+	time.Sleep(300 * time.Millisecond) // until all have ended
+	if kids := r.family.children(); len(kids) < 2 {
+		t.Errorf("children %v: nothing was left behind", kids)
+	}
+	_, err := r.Undo(t.Context(), "fault", &remediate.UndoRequest{Deadline: soon()})
+	must(t, err)
+	if kids := r.family.children(); len(kids) != 1 || kids[0] != pid {
+		t.Errorf("children %v, want %d alone", kids, pid)
 	}
 }
 

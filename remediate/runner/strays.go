@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -75,13 +76,8 @@ func (f *family) bury(leader int, within time.Duration) (met, left int) {
 func (f *family) sweep(leader int) (met []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	own, err := unix.Getsid(0)
-	if err != nil {
-		return nil
-	}
-	for _, pid := range f.children() {
-		st, ok := f.stat(pid)
-		if !ok || st.session == own || f.leaders[pid] || st.session != leader && f.leaders[st.session] {
+	for pid, session := range f.strays() {
+		if session != leader && f.leaders[session] {
 			continue
 		}
 		met = append(met, pid)
@@ -89,6 +85,31 @@ func (f *family) sweep(leader int) (met []int) {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
 	return met
+}
+
+// reap takes strays off the process table that have ended by themselves.
+func (f *family) reap() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for pid := range f.strays() {
+		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	}
+}
+
+// strays yields processes and their sessions. The caller has the lock.
+func (f *family) strays() iter.Seq2[int, int] {
+	return func(yield func(pid, session int) bool) {
+		own, err := unix.Getsid(0)
+		if err != nil {
+			return
+		}
+		for _, pid := range f.children() {
+			st, ok := f.stat(pid)
+			if ok && st.session != own && !f.leaders[pid] && !yield(pid, st.session) {
+				return
+			}
+		}
+	}
 }
 
 // children are our child processes, from /proc/self/task/TID/children (Linux
