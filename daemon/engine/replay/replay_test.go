@@ -309,3 +309,42 @@ used = "1200K"
 		}
 	}
 }
+
+// BenchmarkMinute plays an entry as the daemon sends it: a sample and a scan
+// with as many owners as a recording keeps.
+func BenchmarkMinute(b *testing.B) {
+	var points strings.Builder
+	for _, at := range []string{"0s", "10s"} {
+		fmt.Fprintf(&points, "[[at]]\ntime = %q\nfill = 0.5\n", at)
+		for i := range 64 {
+			fmt.Fprintf(&points, "[at.owner.\"system/worker@%d.service\"]\nbytes = \"2M\"\nverdict = \"load\"\n", i)
+		}
+	}
+	s, err := replay.ParseScene("s", []byte(points.String()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var text []byte
+	for e := range s.Entries() {
+		if text, err = json.Marshal(e); err != nil {
+			b.Fatal(err)
+		}
+		break
+	}
+	when, err := policy.Compile(`tcp.fill > 0.7 && owner.share > 0.3 && owner.verdict == "leak"`, policy.Unit)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := replay.New(replay.Config{Policy: config(&policy.Rule{Name: "leak", Hash: "1", ForEach: policy.Unit, When: when})})
+	at := s.Start()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		e := new(replay.Entry)
+		if err := json.Unmarshal(text, e); err != nil {
+			b.Fatal(err)
+		}
+		at = at.Add(time.Minute)
+		e.At, e.Sample.At, e.BootSeconds = at, at, e.BootSeconds+at.Sub(s.Start()).Seconds()
+		p.Play(e)
+	}
+}
