@@ -10,7 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
 )
+
+func TestMain(m *testing.M) {
+	scene.RunIfChild() // what restores net.ipv4.tcp_mem, whatever becomes of a test
+	os.Exit(m.Run())
+}
 
 // boot boots a machine for one test, stops it at its end, and shows the
 // journal of a test that failed.

@@ -62,7 +62,7 @@ func (e *Engine) due(s *state, sub subject, vars *Vars, in *Input) *due {
 
 // exhausted is told once per cooldown: all steps are taken, and it fires.
 func (e *Engine) exhausted(s *state, sub subject, vars *Vars, in *Input, mode Mode, why string) *due {
-	if len(s.rule.Steps) == 0 || s.finished.BootID != "" && in.Now.Since(s.finished) < s.rule.Cooldown {
+	if !e.touches(s.rule) || s.finished.BootID != "" && in.Now.Since(s.finished) < s.rule.Cooldown {
 		return nil
 	}
 	s.finished = in.Now
@@ -76,6 +76,12 @@ func (e *Engine) action(name string) ActionInfo {
 		return info
 	}
 	return ActionInfo{Name: name, Touches: TouchesHost, Missing: "there is no such action"}
+}
+
+// touches reports whether a rule has a step that touches something. One that
+// only tells is never exhausted.
+func (e *Engine) touches(r *Rule) bool {
+	return slices.ContainsFunc(r.Steps, func(s Step) bool { return e.action(s.Action).Touches != TouchesNothing })
 }
 
 // next moves on to the following step.

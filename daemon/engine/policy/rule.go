@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -88,7 +89,7 @@ func ParseBudget(text string) (Budget, error) {
 	const want = `not a budget, e.g. "2 per 1h"`
 	words := strings.Fields(text)
 	if len(words) != 3 || words[1] != "per" {
-		return Budget{}, fmt.Errorf(want)
+		return Budget{}, errors.New(want)
 	}
 	n, err := strconv.Atoi(words[0])
 	if err != nil || n < 0 || n > 1000 {
