@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -83,9 +82,7 @@ func (a *Action) read(s remediate.Settings) (limits, []remediate.Problem) {
 	v, problems := settings.Read(a.Describe().Settings, s)
 	l := limits{v.Float("ceiling"), v.Float("factor"), v.Float("min_available"), v.Bool("force")}
 	wrong := func(setting, message string) {
-		if !slices.ContainsFunc(problems, func(p remediate.Problem) bool { return p.Setting == setting }) {
-			problems = append(problems, remediate.Problem{Setting: setting, Message: message})
-		}
+		problems = append(problems, remediate.Problem{Setting: setting, Message: message})
 	}
 	if !(l.ceiling >= 0.01 && l.ceiling <= 0.5) {
 		wrong("ceiling", "want a share between 1% and 50%")

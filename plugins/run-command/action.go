@@ -5,6 +5,11 @@
 // where the program only tells: every guard of a touching action holds, and
 // those of an owner where the rule is about one. To only tell, notify has a
 // command too.
+//
+// The program runs as root, but without any capability, and gains none by
+// execve(2): tcpmemd gives an action those that it declares, and what a program
+// may need nobody can declare beforehand. One that needs rights asks a service
+// that has them (systemctl start, over its socket).
 package runcommand
 
 import (

@@ -99,7 +99,7 @@ func TestCommandHangs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			resp := run(t, request(command(t, script(t, tt.script)), 800*time.Millisecond))
+			resp := run(t, request(command(t, script(t, tt.script)), 1500*time.Millisecond))
 			if resp.Result != remediate.TimedOut || resp.Code != "timeout" || !strings.Contains(resp.Message, tt.says) {
 				t.Errorf("%+v", resp)
 			}

@@ -30,11 +30,14 @@ const (
 // the program and panics.
 type Values struct{ by map[string]any }
 
-// Read reads settings by what an action declares. What was left out has its
-// default. Each setting that is unknown, missing or of another type is a
-// problem; those without one are in Values also then.
+// Read reads settings by what an action declares. A setting that is unknown,
+// missing or of another type is a problem. Values has all that are declared:
+// those that were not given, or not right, with their default.
 func Read(declared []remediate.Setting, from remediate.Settings) (Values, []remediate.Problem) {
 	v := Values{by: make(map[string]any, len(declared))}
+	for _, s := range declared {
+		v.by[s.Name] = usual(s)
+	}
 	given, err := object(from)
 	if err != nil {
 		return v, []remediate.Problem{{Message: "read settings: " + err.Error()}}
@@ -43,10 +46,16 @@ func Read(declared []remediate.Setting, from remediate.Settings) (Values, []reme
 	for _, s := range declared {
 		raw, ok := given[s.Name]
 		delete(given, s.Name)
-		value, err := v.value(s, raw, ok)
+		if !ok && !s.Required {
+			continue
+		}
+		value, err := any(nil), fmt.Errorf("missing: %s", s.About)
+		if ok {
+			value, err = parse(s.Type, raw)
+		}
 		if err != nil {
 			problems = append(problems, remediate.Problem{Setting: s.Name, Message: err.Error()})
-			value, _ = zero(s.Type)
+			continue
 		}
 		v.by[s.Name] = value
 	}
@@ -107,7 +116,7 @@ func object(from remediate.Settings) (map[string]json.RawMessage, error) {
 		return given, nil
 	}
 	d := json.NewDecoder(bytes.NewReader(from))
-	if err := d.Decode(&given); err != nil {
+	if err := d.Decode(&given); err != nil || given == nil { // null
 		return nil, errors.New("not a JSON object")
 	}
 	if _, err := d.Token(); err != io.EOF {
@@ -116,20 +125,22 @@ func object(from remediate.Settings) (map[string]json.RawMessage, error) {
 	return given, nil
 }
 
-func (v Values) value(s remediate.Setting, raw json.RawMessage, given bool) (any, error) {
-	switch {
-	case given:
-		return parse(s.Type, raw)
-	case s.Required:
-		return nil, fmt.Errorf("missing: %s", s.About)
-	case s.Default == "":
-		return zero(s.Type)
-	}
+// usual is a setting's default. One that does not parse is a mistake of the
+// program and panics.
+func usual(s remediate.Setting) any {
+	raw := json.RawMessage(s.Default)
 	switch s.Type {
 	case "string", "duration", "share":
-		return parse(s.Type, json.RawMessage(strconv.Quote(s.Default)))
+		raw = json.RawMessage(strconv.Quote(s.Default))
 	}
-	return parse(s.Type, json.RawMessage(s.Default))
+	value, err := zero(s.Type)
+	if s.Default != "" {
+		value, err = parse(s.Type, raw)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("default of setting %s: %v", s.Name, err))
+	}
+	return value
 }
 
 func zero(kind string) (any, error) {

@@ -42,6 +42,7 @@ func TestProblems(t *testing.T) {
 	tests := []struct{ settings, setting, message string }{
 		{``, "command", "missing: the program"},
 		{`[]`, "", "read settings: not a JSON object"},
+		{`null`, "", "read settings: not a JSON object"},
 		{`{} {}`, "", "read settings: more than one JSON object"},
 		{`{"command":[],"grase":"1s"}`, "grase", "unknown setting; did you mean grace?"},
 		{`{"command":[],"Holder":"all"}`, "Holder", "unknown setting; did you mean holders?"},
@@ -78,14 +79,25 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// TestBadDefault: a mistake of the program shows at once.
+func TestBadDefault(t *testing.T) {
+	for _, s := range []remediate.Setting{{Type: "duration", Default: "10"}, {Type: "bytes"}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%+v: no panic", s)
+				}
+			}()
+			Read([]remediate.Setting{s}, nil)
+		}()
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"command":["/bin/x"],"grace":"1h","ceiling":"3%"}`))
 	f.Add([]byte(`{"command":null,"force":0}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, problems := Read(declared, data)
-		if len(problems) > 0 && problems[0].Setting == "" {
-			return
-		}
 		// Every setting has its type, whatever was given.
 		v.List("command")
 		v.String("holders")

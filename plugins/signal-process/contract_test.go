@@ -1,0 +1,15 @@
+package signalprocess
+
+import (
+	"testing"
+
+	"github.com/tcpmemd/tcpmemd/remediate/remediatetest"
+)
+
+// TestContract holds the action against the contract, as tcpmemd meets it.
+func TestContract(t *testing.T) {
+	remediatetest.Check(t, New("1", ""), remediatetest.Want{
+		Valid:   []string{`{}`, `{"grace":"0s","holders":"all"}`},
+		Invalid: []string{`{"holders":"some"}`, `null`},
+	})
+}
