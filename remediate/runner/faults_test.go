@@ -23,7 +23,10 @@ import (
 // call says what happened, in time; then nothing is left of it in the system,
 // and the same runner calls the next plugin.
 func TestFaults(t *testing.T) {
-	const soon = 400 * time.Millisecond // a deadline that hanging plugins miss
+	const (
+		soon = 400 * time.Millisecond // a deadline that hanging plugins miss
+		cold = 2 * time.Second        // one that they miss after a start
+	)
 	tests := []struct {
 		name   string
 		setup  func(*testing.T, *Plugin) // before the Runner is made
@@ -75,17 +78,17 @@ func TestFaults(t *testing.T) {
 		{name: "another's socket", phase: PhaseHandshake, kind: KindNetwork, says: "not of this plugin"},
 		{name: "handshake twice"},
 
-		{name: "never accepts", within: soon, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
+		{name: "never accepts", within: cold, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
 		{name: "hangs up", phase: PhaseDescribe, kind: KindNoAnswer, says: "closed the connection"},
 		{name: "speaks garbage", phase: PhaseDescribe, kind: KindNoAnswer},
 
 		// In a call.
-		{name: "hangs in describe", within: soon, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
+		{name: "hangs in describe", within: cold, call: PhaseDescribe, phase: PhaseDescribe, kind: KindTimedOut},
 		{name: "panics in describe", call: PhaseDescribe, phase: PhaseDescribe, kind: KindAnswered, says: "no idea"},
 		{name: "another name", call: PhaseDescribe, phase: PhaseDescribe, kind: KindInvalidAnswer, says: `"notify"`},
 		{name: "unknown capability", call: PhaseDescribe, phase: PhaseDescribe, kind: KindInvalidAnswer},
 		{name: "describes itself differently", setup: asRoot, phase: PhaseDescribe, kind: KindChanged},
-		{name: "hangs in validate", within: soon, call: PhaseValidate, phase: PhaseValidate, kind: KindTimedOut},
+		{name: "hangs in validate", within: cold, call: PhaseValidate, phase: PhaseValidate, kind: KindTimedOut},
 		{name: "panics in validate", call: PhaseValidate, phase: PhaseValidate, kind: KindAnswered},
 		{name: "dies in run", phase: PhaseRun, kind: KindDied, says: "plugin died: exit status 3"},
 		{name: "killed in run", phase: PhaseRun, kind: KindDied, says: "signal: killed"},
@@ -138,6 +141,12 @@ func TestFaults(t *testing.T) {
 				tt.setup(t, &p)
 			}
 			r := newRunner(t, &log, p, Plugin{Name: "good", Path: program(t), Args: []string{"good"}})
+			if tt.kind == KindHandshakeTimeout {
+				r.cfg.Handshake = time.Second
+			}
+			if tt.within == soon {
+				must(t, r.Ready(t.Context(), "fault"))
+			}
 			if tt.name == "another's socket" {
 				l, err := net.Listen("unix", filepath.Join(r.cfg.Dir, "foreign"))
 				if err != nil {
@@ -264,7 +273,7 @@ func newRunner(t testing.TB, log io.Writer, plugins ...Plugin) *Runner {
 	r, err := New(Config{
 		Dir: filepath.Join(safeDir(t), "run"), Launcher: program(t), Plugins: plugins,
 		Log:       slog.New(slog.NewTextHandler(log, nil)),
-		Handshake: 1200 * time.Millisecond, Stop: 400 * time.Millisecond, MaxTemp: 4 << 20,
+		Handshake: 10 * time.Second, Ask: 10 * time.Second, Stop: 400 * time.Millisecond, MaxTemp: 4 << 20,
 	})
 	if err != nil {
 		t.Fatal(err)

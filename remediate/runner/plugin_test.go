@@ -71,7 +71,7 @@ func bePlugin(fault string) {
 		os.Stdout.Close()
 		forever()
 	case "handshake late":
-		time.Sleep(1700 * time.Millisecond)
+		time.Sleep(1500 * time.Millisecond)
 	case "handshake garbage":
 		say("hello")
 		forever()
