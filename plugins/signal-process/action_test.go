@@ -13,6 +13,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/pidfd"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
@@ -266,6 +267,34 @@ func TestValidate(t *testing.T) {
 		}
 		if len(problems) != 1 || problems[0].Setting != tt.setting || !strings.Contains(problems[0].Message, tt.says) {
 			t.Errorf("%s: %v", tt.settings, problems)
+		}
+	}
+}
+
+// TestAnswer: what came of the others does not hide what went wrong with one.
+func TestAnswer(t *testing.T) {
+	ended := &target{fd: new(pidfd.File), holder: remediate.Holder{PID: 7}, sent: sigKILL, ended: true}
+	alive := &target{fd: new(pidfd.File), holder: remediate.Holder{PID: 8}, sent: sigKILL}
+	denied := &target{fd: new(pidfd.File), holder: remediate.Holder{PID: 9}, code: "signal", why: "operation not permitted"}
+	itself := &target{fd: new(pidfd.File), holder: remediate.Holder{PID: 10}, ended: true}
+	gone := &target{holder: remediate.Holder{PID: 11}, code: "gone", why: "it has ended"}
+	tests := []struct {
+		targets []*target
+		result  remediate.Result
+		code    string
+		changes int
+	}{
+		{[]*target{ended, gone}, remediate.Done, "", 1},
+		{[]*target{gone, itself}, remediate.Done, "", 1},
+		{[]*target{ended, alive}, remediate.TimedOut, "kill-pending", 2},
+		{[]*target{ended, denied, alive}, remediate.Failed, "signal", 2},
+		{[]*target{denied}, remediate.Failed, "signal", 0},
+		{[]*target{gone}, remediate.Refused, "gone", 0},
+	}
+	for i, tt := range tests {
+		resp := answer(request(`{}`), tt.targets)
+		if resp.Result != tt.result || resp.Code != tt.code || len(resp.Changes) != tt.changes {
+			t.Errorf("%d: %+v", i, resp)
 		}
 	}
 }

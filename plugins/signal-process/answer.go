@@ -35,7 +35,9 @@ func answer(r *remediate.Request, targets []*target) *remediate.Response {
 			alive = t
 		}
 		touched = append(touched, t)
-		resp.Changes = append(resp.Changes, t.change(r.DryRun))
+		if r.DryRun || t.ended || t.sent != 0 {
+			resp.Changes = append(resp.Changes, t.change(r.DryRun))
+		}
 	}
 	switch {
 	case len(touched) == 0:
