@@ -49,7 +49,7 @@ const (
 	Paused        = "paused"
 	Resumed       = "resumed"
 	Stopped       = "emergency-stop"
-	WasReset      = "rule-reset"
+	WasReset      = "reset"
 	Reloaded      = "reloaded"
 	ReloadFailed  = "reload-failed"
 	LeaseTaken    = "lease-taken"

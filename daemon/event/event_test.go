@@ -4,7 +4,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,6 +65,31 @@ func TestCatalogueIsWhole(t *testing.T) {
 	}
 	if k := event.KindOf("of-tomorrow"); k.Severity != event.Warning || k.Title != "of-tomorrow" {
 		t.Errorf("unknown id: %+v", k)
+	}
+}
+
+// TestDaemonTellsOfTheCatalogue looks at what the daemon's source names.
+func TestDaemonTellsOfTheCatalogue(t *testing.T) {
+	files, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\.(?:event\(|set\(j, )"([a-z-]+)"`).FindAllSubmatch(text, -1) {
+			n++
+			id := string(m[1])
+			if !slices.ContainsFunc(event.Catalogue(), func(k event.Kind) bool { return k.ID == id }) {
+				t.Errorf("%s tells of %q, which the catalogue does not have", name, id)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("the daemon tells of nothing: look at how")
 	}
 }
 

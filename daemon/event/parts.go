@@ -221,6 +221,9 @@ func number(name string, f float64) string {
 
 // stand says on what a decision rests: the mode, the level, the reading.
 func (c *Case) stand(d *record.Decision) string {
+	if d.Mode == "" && d.Level == "" {
+		return "" // telling again what was not delivered
+	}
 	s := "mode: " + prose.Escape(d.Mode)
 	if d.ModeWhy != "" {
 		s += " (" + prose.Escape(d.ModeWhy) + ")"

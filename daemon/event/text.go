@@ -245,7 +245,7 @@ func ResultWords(r *record.Result) string {
 	if r.Code != "" {
 		s += " (" + prose.Escape(r.Code) + ")"
 	}
-	if r.TookSeconds > 0 {
+	if r.TookSeconds >= 0.001 {
 		s += " after " + prose.Seconds(r.TookSeconds)
 	}
 	if r.Message != "" {

@@ -47,11 +47,17 @@ func conductLines(doc *api.Status, columns int, paint painter) []string {
 
 func ruleLines(r *api.RuleState, columns int, paint painter) []string {
 	var states []string
+	of := func(n int) string {
+		if r.ForEach == "host" {
+			return ""
+		}
+		return " for " + prose.Plural(int64(n), "key")
+	}
 	if r.Firing > 0 {
-		states = append(states, paint.style(fmt.Sprintf("fires for %d", r.Firing), severityStyle(r.Severity)))
+		states = append(states, paint.style("fires"+of(r.Firing), severityStyle(r.Severity)))
 	}
 	if r.Pending > 0 {
-		states = append(states, fmt.Sprintf("pending for %d", r.Pending))
+		states = append(states, "pending"+of(r.Pending))
 	}
 	if r.Held {
 		states = append(states, paint.style("held", warn))

@@ -92,7 +92,7 @@ func (c *command) actOn(ctx context.Context, request api.ActRequest, yes bool) e
 func planLines(plan *api.Acted, dry bool, columns int) []string {
 	d := &plan.Decision
 	t := event.Decided(event.Case{Rule: plan.Rule, Key: plan.Key}, d)
-	if dry {
+	if dry && d.Choice == record.ChoseAct {
 		t.Line += " (dry run: it only looks)"
 	}
 	out := wrap(t.Line, columns, "  ")

@@ -185,6 +185,8 @@ func recordWords(r *record.Record, decided map[string]*record.Decision) string {
 	case r.Decision != nil:
 		decided[r.Action] = r.Decision
 		return event.DecisionWords(r.Decision)
+	case r.Intent != nil && decided[r.Action] != nil:
+		return "begins: " + prose.Escape(r.Intent.Decision.Action)
 	case r.Intent != nil:
 		decided[r.Action] = &r.Intent.Decision
 		return "begins: " + event.DecisionWords(&r.Intent.Decision)
