@@ -470,3 +470,22 @@ func TestRecheckRights(t *testing.T) {
 		t.Errorf("refused by %q (%s), want rights", guard, why)
 	}
 }
+
+// What was decided for the host alone is not done to an owner who came since.
+func TestRecheckWhoCame(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) {
+		r.ForEach, r.TargetTop, r.When, r.Until = Host, true, condition(t, `tcp.fill > 0.5`, Host), nil
+		r.Steps = []Step{{Action: "raise-tcp-mem"}}
+	}))
+	h.cfg.Sample = step
+	h.engine.Reload(h.cfg, h.now)
+	h.turns(30 * time.Second)
+	d := h.last()
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turn()
+	in := h.in
+	in.Now = h.now
+	if _, guard, why := h.engine.Recheck(d, &in); guard != "identity" {
+		t.Errorf("refused by %q (%s), want identity", guard, why)
+	}
+}

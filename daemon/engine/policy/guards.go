@@ -136,8 +136,11 @@ func ownerGone(a *attempt) string {
 }
 
 func identityChanged(a *attempt) string {
-	if a.then == nil || a.then.Owner == nil || a.owner == nil {
+	switch {
+	case a.then == nil || a.owner == nil:
 		return ""
+	case a.then.Owner == nil:
+		return "there was nobody, and now there is " + a.owner.Key
 	}
 	before, now := a.then.Owner, a.owner
 	switch {
