@@ -111,32 +111,30 @@ func plainMap[M ~map[string]any](m M) M {
 	return clean
 }
 
-// writeRecords writes the next batch, in the writer.
-func (s *Store) writeRecords() error {
+// writeRecords writes the next batch, in the writer, and gives who is to be
+// told.
+func (s *Store) writeRecords() (told []func(error), err error) {
 	s.mu.Lock()
 	text := s.records.batch(s.actions.MaxBatch())
 	s.mu.Unlock()
 
-	err := s.actions.Write(text)
+	err = s.actions.Write(text)
 
 	s.mu.Lock()
-	var told []func(error)
+	defer s.mu.Unlock()
 	if err != nil {
-		told = s.records.failed()
-	} else {
-		told = s.records.written()
-		s.tellDropped()
+		return s.records.failed(), err
 	}
-	s.mu.Unlock()
-	for _, done := range told {
-		done(err)
+	told = s.records.written()
+	s.tellDropped()
+	return told, nil
+}
+
+// tidyLog compresses what a rotation left, after all who waited were told.
+func (s *Store) tidyLog() {
+	if err := s.actions.Tidy(); err != nil {
+		s.log.Warn("rotated action log stays as it is", "err", err)
 	}
-	if err == nil {
-		if tidyErr := s.actions.Tidy(); tidyErr != nil {
-			s.log.Warn("rotated action log stays uncompressed", "err", tidyErr)
-		}
-	}
-	return err
 }
 
 // tellDropped records, once the disk works again, what it cost that it did not.

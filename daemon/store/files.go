@@ -130,27 +130,25 @@ func (s *Store) putFile(f *file, done func(error)) {
 	}
 }
 
-// writeFile writes one file of the lane, in the writer. What failed goes to
-// the end of the lane, unless something newer is there already.
-func (s *Store) writeFile(lane int) error {
+// writeFile writes one file of the lane, in the writer, and gives who is to be
+// told. What failed goes to the end of the lane, unless something newer is
+// there already.
+func (s *Store) writeFile(lane int) (told []func(error), err error) {
 	s.mu.Lock()
 	f := s.files.take(s.files.first(lane).key)
 	s.files.writing = f
 	s.mu.Unlock()
 
-	err := f.write()
+	err = f.write()
 
 	s.mu.Lock()
-	done := f.done
+	defer s.mu.Unlock()
 	s.files.writing = nil
-	if f.done = nil; err != nil && s.files.waiting[f.key] == nil {
+	told, f.done = f.done, nil
+	if err != nil && s.files.waiting[f.key] == nil {
 		s.files.add(f)
 	}
-	s.mu.Unlock()
-	for _, done := range done {
-		done(err)
-	}
-	return err
+	return told, err
 }
 
 // saveSmall writes a file of the folder itself.

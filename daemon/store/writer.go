@@ -100,24 +100,36 @@ func (s *Store) hasWork(lane int) bool {
 	}
 }
 
-// attempt does one piece of work of a lane.
+// attempt does one piece of work of a lane. Who is told of it finds Health up
+// to date.
 func (s *Store) attempt(lane int) error {
 	s.mu.Lock()
 	s.busy = time.Now()
 	s.mu.Unlock()
+	var told []func(error)
 	var err error
 	switch lane {
 	case laneRecords:
-		err = s.writeRecords()
+		told, err = s.writeRecords()
 	case laneHistory:
 		err = s.writeHistory()
 	default:
-		err = s.writeFile(lane)
+		told, err = s.writeFile(lane)
 	}
+	s.conclude(&s.state[lane], err)
+	for _, done := range told {
+		done(err)
+	}
+	if lane == laneRecords && err == nil {
+		s.tidyLog()
+	}
+	return err
+}
+
+func (s *Store) conclude(state *lane, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy = time.Time{}
-	state := &s.state[lane]
 	switch {
 	case err != nil:
 		if state.err == nil {
@@ -126,12 +138,9 @@ func (s *Store) attempt(lane int) error {
 		state.failed(err, s.opts.Now(), time.Now())
 	case state.err != nil:
 		s.log.Info("state is writable again", "after", s.opts.Now().Since(state.since))
-		*state = lane0
+		*state = lane{}
 	}
-	return err
 }
-
-var lane0 lane
 
 // rest waits for work, and no longer than wait where that is not 0.
 func (s *Store) rest(wait time.Duration) {
