@@ -47,6 +47,7 @@ type action struct {
 	incident string
 	began    record.Stamp
 	stage    stage
+	writes   int // that it still waits for
 	timer    *time.Timer
 	cancel   context.CancelFunc
 	request  *remediate.Request
@@ -87,8 +88,11 @@ func (j *judge) begin(a *action) {
 	if !a.dry {
 		j.engine.Paid(a.id, &a.dec, now)
 	}
-	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
+	// What it spends is durable before it starts, too: once it has its result,
+	// the intent in the log tells nobody of it any more.
+	a.writes = 2
 	j.intend(a, now)
+	j.cfg.Store.SaveBudgets(j.engine.Memory(), func(err error) { j.post(func() { j.kept(a, err) }) })
 }
 
 // intend writes the intent. Whichever comes first, the disk or the deadline,
@@ -104,9 +108,16 @@ func (j *judge) intend(a *action, now record.Stamp) {
 	a.timer = time.AfterFunc(intentWait, func() {
 		j.post(func() { j.intended(a, fmt.Errorf("the disk did not take the intent within %s", intentWait)) })
 	})
-	j.append(&rec, func(err error) { j.post(func() { j.intended(a, err) }) })
+	j.append(&rec, func(err error) { j.post(func() { j.kept(a, err) }) })
 	if a.touches() {
 		j.say(&rec, nil)
+	}
+}
+
+// kept takes what became of one of the writes that an action waits for.
+func (j *judge) kept(a *action, err error) {
+	if a.writes--; err != nil || a.writes <= 0 {
+		j.intended(a, err)
 	}
 }
 

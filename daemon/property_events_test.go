@@ -154,7 +154,7 @@ var happenings = []happening{
 		o := w.any(rng)
 		w.note("%s is gone", o.Key)
 		w.remove(o)
-		return func() { w.owners = append(w.owners, o) }
+		return func() { w.appear(o) }
 	})},
 	{"empty", 2, on(func(w *world, _ *rand.Rand) func() { w.empty = true; return func() { w.empty = false } })},
 	{"grow", 6, on(func(w *world, rng *rand.Rand) func() {

@@ -125,3 +125,16 @@ func TestSampleOfBeforeASuspend(t *testing.T) {
 		})
 	})
 }
+
+// What an action spends is durable before it starts: a budget that could not be
+// kept is no budget after a restart.
+func TestBudgetIsKeptFirst(t *testing.T) {
+	log := scripted(t, "trim", func(_ *world, l *life) {
+		l.store.mu.Lock()
+		l.store.fails[laneSmall] = true
+		l.store.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		l.store.good()
+	})
+	wantOutcomes(t, log, "refused log")
+}

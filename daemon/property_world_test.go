@@ -184,8 +184,16 @@ func (w *world) add(work string) *who {
 	if chance(rng, 0.6) {
 		o.Verdict = verdict(rng)
 	}
-	w.owners = append(w.owners, o)
+	w.appear(o)
 	return o
+}
+
+// appear adds an owner; no two have one key.
+func (w *world) appear(o *who) {
+	if old := w.find(o.Key); old != nil {
+		w.remove(old)
+	}
+	w.owners = append(w.owners, o)
 }
 
 // spawn gives an owner other processes, that have run for age.
