@@ -61,16 +61,20 @@ func TestDaemonFlags(t *testing.T) {
 }
 
 func TestCapabilities(t *testing.T) {
-	unit, err := os.ReadFile("../root/usr/lib/systemd/system/tcpmemd.service")
-	if err != nil {
-		t.Fatal(err)
+	var want []string
+	for _, file := range []string{"systemd/system/tcpmemd.service", "tcpmemd/acting.conf"} {
+		text, err := os.ReadFile("../root/usr/lib/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`).FindSubmatch(text)
+		if m == nil {
+			t.Fatalf("%s bounds no capabilities", file)
+		}
+		want = append(want, strings.Fields(string(m[1]))...)
 	}
-	m := regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`).FindSubmatch(unit)
-	if m == nil {
-		t.Fatal("the unit bounds no capabilities")
-	}
-	if diff := cmp.Diff(strings.Fields(string(m[1])), read(t, "tcpmemd.8").items("CAPABILITIES", "Dv")); diff != "" {
-		t.Errorf("capabilities (-unit +page):\n%s", diff)
+	if diff := cmp.Diff(want, read(t, "tcpmemd.8").items("CAPABILITIES", "Dv")); diff != "" {
+		t.Errorf("capabilities (-unit, drop-in +page):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,31 @@
+package man
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/tcpmemd/tcpmemd/daemon/config"
+)
+
+// The README's policy is one that loads.
+func TestReadmePolicy(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(readme, -1)
+	if len(examples) == 0 {
+		t.Fatal("no policy is shown")
+	}
+	for _, m := range examples {
+		draft := filepath.Join(t.TempDir(), "readme.toml")
+		if err := os.WriteFile(draft, m[1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.LoadPolicy(config.Options{Root: t.TempDir(), PolicyFile: draft}); err != nil {
+			t.Errorf("%v\n%s", err, m[1])
+		}
+	}
+}
