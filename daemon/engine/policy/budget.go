@@ -34,6 +34,9 @@ type Spend struct {
 	Action string       `json:"action"` // its id: an action is paid for once
 	Keys   []string     `json:"keys"`
 	At     record.Stamp `json:"at"`
+	// Per is the longest budget that it was paid from: the rule may be gone for
+	// a while, by mistake.
+	Per time.Duration `json:"per,omitempty"`
 }
 
 // Clone returns a copy that shares nothing with m.
@@ -53,11 +56,11 @@ func note(m *map[string]record.Stamp, rule, key string, at record.Stamp) {
 }
 
 // spend pays for an action; a second call with its id changes nothing.
-func (m *Memory) spend(action string, keys []string, at record.Stamp) {
+func (m *Memory) spend(action string, keys []string, per time.Duration, at record.Stamp) {
 	if action != "" && slices.ContainsFunc(m.Spends, func(s Spend) bool { return s.Action == action }) {
 		return
 	}
-	m.Spends = append(m.Spends, Spend{action, keys, at})
+	m.Spends = append(m.Spends, Spend{action, keys, at, per})
 }
 
 // left is how often b may still be spent by the key at the time now.
@@ -77,7 +80,7 @@ func (m *Memory) left(key string, b Budget, now record.Stamp) int {
 // forget drops what no budget or cooldown asks for any more.
 func (m *Memory) forget(now record.Stamp, longest time.Duration) {
 	old := func(at record.Stamp) bool { return now.Since(at) >= longest }
-	m.Spends = slices.DeleteFunc(m.Spends, func(s Spend) bool { return old(s.At) })
+	m.Spends = slices.DeleteFunc(m.Spends, func(s Spend) bool { return now.Since(s.At) >= max(longest, s.Per) })
 	maps.DeleteFunc(m.Acted, func(_ string, at record.Stamp) bool { return old(at) })
 	maps.DeleteFunc(m.Told, func(_ string, at record.Stamp) bool { return old(at) })
 	if m.Distrusted != nil && old(*m.Distrusted) {

@@ -170,7 +170,7 @@ func (e *Engine) touch(d *due, in *Input, out *Output) {
 	keys := budgetKeys(prices(s.rule, d.step, a.owner, e.cfg.HostBudget))
 	if d.mode != Enforce {
 		note(&e.shadow.Acted, s.rule.Name, s.key, in.Now)
-		e.shadow.spend("", keys, in.Now)
+		e.shadow.spend("", keys, 0, in.Now)
 		e.note(d, in, out, record.ChoseDryRun, "", "would act, but "+d.why)
 		s.next(in.Now)
 		return

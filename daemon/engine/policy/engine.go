@@ -292,16 +292,22 @@ func (e *Engine) sight(in *Input) {
 
 // forget bounds what is remembered.
 func (e *Engine) forget(now record.Stamp) {
-	longest := max(DefaultStepBudget.Per, DefaultRuleBudget.Per, cmp.Or(e.cfg.HostBudget, DefaultHostBudget).Per)
+	longest := e.longest(&Rule{})
 	for _, c := range e.rules {
-		longest = max(longest, c.rule.Budget.Per, c.rule.Cooldown)
-		for i := range c.rule.Steps {
-			longest = max(longest, c.rule.Steps[i].Budget.Per)
-		}
+		longest = max(longest, c.rule.Cooldown, e.longest(c.rule))
 	}
 	e.mem.forget(now, longest)
 	e.shadow.forget(now, longest)
 	e.alerts = slices.DeleteFunc(e.alerts, func(at record.Stamp) bool { return now.Since(at) >= time.Minute })
+}
+
+// longest is for how long what a rule spends may count.
+func (e *Engine) longest(r *Rule) time.Duration {
+	per := max(DefaultStepBudget.Per, DefaultRuleBudget.Per, cmp.Or(e.cfg.HostBudget, DefaultHostBudget).Per, r.Budget.Per)
+	for i := range r.Steps {
+		per = max(per, r.Steps[i].Budget.Per)
+	}
+	return per
 }
 
 // sorted lists a rule's states in the order of their keys.

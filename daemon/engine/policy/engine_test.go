@@ -309,8 +309,8 @@ func TestGuards(t *testing.T) {
 		{"young", func(h *host) { h.owners[0].Holders[0].StartTime = uint64(h.now.BootSeconds * 100) }, ""},
 		{"cooldown", func(h *host) { note(&h.engine.mem.Acted, "leak", "system/queue.service", h.now) }, ""},
 		{"budget", func(h *host) {
-			h.engine.mem.spend("x", []string{"unit system/queue.service restart-unit"}, h.now)
-			h.engine.mem.spend("y", []string{"unit system/queue.service restart-unit"}, h.now)
+			h.engine.mem.spend("x", []string{"unit system/queue.service restart-unit"}, 0, h.now)
+			h.engine.mem.spend("y", []string{"unit system/queue.service restart-unit"}, 0, h.now)
 		}, ""},
 		{"budget", func(h *host) { h.engine.Distrust(h.now) }, ""},
 		{"busy", func(h *host) { h.in.Busy = "another" }, ""},
@@ -488,4 +488,21 @@ func TestRecheckWhoCame(t *testing.T) {
 	if _, guard, why := h.engine.Recheck(d, &in); guard != "identity" {
 		t.Errorf("refused by %q (%s), want identity", guard, why)
 	}
+}
+
+// What was spent counts on, though its rule was gone for a while.
+func TestSpentWhileGone(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) { r.Steps = []Step{{Action: "restart-unit", Budget: Budget{1, 24 * time.Hour}}} }))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turns(20 * time.Second)
+	h.done(record.NoEffect)
+	without, with := h.cfg, h.cfg
+	without.Rules = nil
+	h.engine.Reload(without, h.now)
+	h.now = plus(h.now, 3*time.Hour)
+	h.turn()
+	h.engine.Reload(with, h.now)
+	h.log = nil
+	h.turns(25 * time.Second)
+	h.want("system/queue.service pending", "system/queue.service firing", "system/queue.service step 1 restart-unit held budget")
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -19,7 +20,7 @@ func (e *Engine) Paid(action string, d *Decision, now record.Stamp) {
 	if d.Info.Touches == TouchesNothing {
 		return
 	}
-	e.mem.spend(action, d.Budget, now)
+	e.mem.spend(action, d.Budget, e.longest(d.Rule), now)
 	for _, key := range d.Keys {
 		note(&e.mem.Acted, d.Rule.Name, key, now)
 	}
@@ -31,7 +32,13 @@ func (e *Engine) Interrupted(intent *record.Record) {
 	if intent.Intent == nil || len(intent.Intent.Budget) == 0 {
 		return
 	}
-	e.mem.spend(intent.Action, intent.Intent.Budget, intent.Stamp)
+	var per time.Duration
+	for _, c := range e.rules {
+		if c.rule.Name == intent.Rule {
+			per = e.longest(c.rule)
+		}
+	}
+	e.mem.spend(intent.Action, intent.Intent.Budget, per, intent.Stamp)
 	note(&e.mem.Acted, intent.Rule, intent.Key, intent.Stamp)
 }
 
