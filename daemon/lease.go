@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,6 +61,9 @@ func (l *lease) base(live reading.TCPMem) reading.TCPMem {
 // take makes a plan durable before it is carried out.
 func (l *lease) take(a *action, done func(error)) {
 	p, err := parsePlan(a.plan)
+	if err == nil && l.held != nil {
+		err = errors.New("there is a lease already")
+	}
 	if err != nil {
 		l.j.apart(func() { done(err) })
 		return

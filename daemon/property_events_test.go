@@ -206,8 +206,8 @@ var happenings = []happening{
 		w.note("somebody sets tcp_mem to %s", w.live)
 		return nil
 	})},
-	{"bad plugins", 3, on(func(w *world, rng *rand.Rand) func() {
-		w.bad = runnerHabits{hang: pick(rng, 0, 0.3), fail: pick(rng, 0, 0.5), slow: time.Duration(rng.IntN(8)) * time.Second}
+	{"bad plugins", 6, on(func(w *world, rng *rand.Rand) func() {
+		w.bad = runnerHabits{hang: pick(rng, 0, 0.4), fail: pick(rng, 0, 0.6), slow: time.Duration(rng.IntN(8)) * time.Second}
 		return func() { w.bad = runnerHabits{} }
 	})},
 	{"bad disk", 4, func(w *world, l *life) *life {
@@ -355,8 +355,8 @@ func (w *world) meddle(l *life, n *intended) {
 	if o == nil {
 		return
 	}
-	what := pick(rng, "spoil", "spoil", "spoil", "identity", "identity", "gone", "empty", "shrink", "shrink", "top", "top", "leak", "leak",
-		"pause", "stop", "observe", "rights", "coverage", "partial", "index", "suspend", "kill")
+	what := pick(rng, "spoil", "spoil", "spoil", "identity", "identity", "identity", "identity", "gone", "empty", "shrink", "shrink", "top", "top", "top",
+		"leak", "leak", "pause", "stop", "observe", "rights", "coverage", "partial", "index", "suspend", "kill", "kill", "kill")
 	undo := func() {}
 	w.later(time.Duration(rng.IntN(2500))*time.Millisecond, func() {
 		w.note("meddles with %s: %s", key, what)
@@ -370,6 +370,11 @@ func (w *world) meddle(l *life, n *intended) {
 			w.remove(o)
 		case "empty":
 			w.empty, undo = true, func() { w.empty = false }
+		case "kill":
+			select {
+			case w.doom <- struct{}{}:
+			default:
+			}
 		case "shrink":
 			w.set(o, 8192, 0)
 		case "top":

@@ -2,14 +2,17 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
+	"github.com/tcpmemd/tcpmemd/daemon/store"
 )
 
 // What TestProperty has found, each by the least that shows it.
@@ -137,4 +140,43 @@ func TestBudgetIsKeptFirst(t *testing.T) {
 		l.store.good()
 	})
 	wantOutcomes(t, log, "refused log")
+}
+
+// What waited to be told when the daemon stopped is told by the next.
+func TestStoppedBeforeTelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJudge(&Config{Log: slog.New(slog.DiscardHandler), Clock: func() record.Stamp { return record.Stamp{} }}, &Snapshot{}, record.Stamp{})
+		kept := &outboxOnly{}
+		j.cfg.Store = kept
+		for _, stage := range []stage{intending, intending} {
+			a := &action{id: j.newID("a"), stage: stage, dec: policy.Decision{Rule: &policy.Rule{}, Keys: []string{"host"}}}
+			a.dec.Info.Touches = policy.TouchesNothing
+			j.telling = append(j.telling, a)
+		}
+		j.cfg.Say = func(event.Text, *record.Record) {}
+		j.interrupt()
+		if len(kept.ids) != 2 {
+			t.Errorf("%d are kept, want both", len(kept.ids))
+		}
+	})
+}
+
+type outboxOnly struct {
+	unrecorded
+	ids []string
+}
+
+func (o *outboxOnly) PutOutbox(e store.Outbox, _ func(error)) { o.ids = append(o.ids, e.ID) }
+
+// One lease at a time, whatever plan an action makes.
+func TestLeaseUponLease(t *testing.T) {
+	j := &judge{apart: func(f func()) { f() }}
+	j.lease = newLease(j)
+	j.lease.held = &store.Lease{ActionID: "a1"}
+	text := []byte(`{"base":{"min":1,"pressure":2,"max":3},"raised":{"min":2,"pressure":3,"max":4}}`)
+	var got error
+	j.lease.take(&action{id: "a2", plan: text}, func(err error) { got = err })
+	if got == nil || j.lease.held.ActionID != "a1" {
+		t.Errorf("error %v, and the lease is %s's", got, j.lease.held.ActionID)
+	}
 }

@@ -21,7 +21,9 @@ type oracle struct {
 	firings  int                   // so far
 	births   map[int]time.Duration // of processes, on the world's clock
 	lentBase triple                // what was raised
+	telling  map[string]*life      // what was to be told, by action
 	opened   map[string]*life      // incidents
+	boxed    map[string]bool       // what was in the outbox once, by action
 }
 
 // intended is an intent to touch, with what was so when it was made.
@@ -31,7 +33,8 @@ type intended struct {
 	law    *lawSpec
 	firing int // which one of the key's
 	life   *life
-	work   string // of the target
+	work   string        // of the target
+	per    time.Duration // the longest budget that it is paid from
 	ran    bool
 	forget bool // an operator reset its rule
 }
@@ -65,6 +68,9 @@ func (w *world) appended(l *life, rec *record.Record) {
 		}
 	case record.KindDecision:
 		d := rec.Decision
+		if d.Choice == record.ChoseAct && d.Touches == string(policy.TouchesNothing) {
+			w.telling[rec.Action] = l
+		}
 		w.note("%s %s decided %s of step %d %s (%s): %s", rec.Rule, rec.Key, d.Choice, d.Step, d.Action, d.Guard, d.Why)
 		w.seen["choice "+string(d.Choice)] = true
 		if d.Guard != "" {
@@ -81,6 +87,9 @@ func (w *world) appended(l *life, rec *record.Record) {
 		}
 		w.note("%s %s intends %s, paid from %q", rec.Rule, rec.Key, rec.Action, rec.Intent.Budget)
 		n := &intended{rec: *rec, at: at, law: l.law, firing: l.firing[firingKey{rec.Rule, rec.Key}].n, life: l}
+		if s := w.rules[d.RuleHash]; s != nil {
+			n.per = max(s.Budget.Per, s.Steps[d.Step-1].Budget.Per, l.law.HostBudget.Per)
+		}
 		if d.Owner != nil {
 			if o := w.find(d.Owner.Key); o != nil {
 				n.work = o.work
@@ -288,7 +297,8 @@ func (w *world) limits(l *life) reading.TCPMem {
 func (w *world) judgeSpending(s *ruleSpec, n *intended, step *policy.Step, wrong complaint) {
 	var ofOwner, ofRule, ofHost int
 	within := func(p *intended, b policy.Budget) int {
-		if n.at-p.at < b.Per-time.Millisecond {
+		// A longer budget that came later need not know of it.
+		if d := n.at - p.at + time.Millisecond; d < b.Per && d < max(p.per, time.Hour) {
 			return 1
 		}
 		return 0
@@ -339,6 +349,11 @@ func (w *world) judgeEnd() {
 			}
 		case record.KindEffect:
 			effects[r.Action]++
+		}
+	}
+	for id, l := range w.telling {
+		if intents[id] == 0 && !w.boxed[id] && !l.killed && l.written {
+			w.violation("%s was to be told, and was forgotten", id)
 		}
 	}
 	for id, n := range intents {

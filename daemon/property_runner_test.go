@@ -165,8 +165,11 @@ func (h hands) lend(ctx context.Context, rng *rand.Rand, req *remediate.Request,
 		switch {
 		case hang:
 			return nil, h.hang(ctx, rng)
-		case fail && rng.Float64() < 0.5:
+		case fail && rng.Float64() < 0.3:
 			return &remediate.Response{Result: remediate.DryRun}, nil
+		case fail && rng.Float64() < 0.5: // it lies: there may be a lease
+			text, err := json.Marshal(p)
+			return &remediate.Response{Result: remediate.DryRun, Undo: text}, err
 		case fail:
 			return nil, errNoSuchLuck
 		case req.Host.BaseMax != int64(live.Max):

@@ -259,7 +259,7 @@ func (s *shelf) SaveIncident(i *record.Incident, done func(error)) {
 }
 
 func (s *shelf) PutOutbox(o store.Outbox, done func(error)) {
-	s.put(laneFiles, "outbox "+o.ID, func(k *kept) { k.outbox[o.ID] = o }, done)
+	s.put(laneFiles, "outbox "+o.ID, func(k *kept) { k.outbox[o.ID], s.w.boxed[o.ID] = o, true }, done)
 }
 
 func (s *shelf) RemoveOutbox(id string, done func(error)) {

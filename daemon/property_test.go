@@ -110,7 +110,14 @@ func (w *world) run() {
 		total += h.weight
 	}
 	for range 4 + w.rng.IntN(22) {
-		time.Sleep(time.Duration(w.rng.Int64N(int64(16 * time.Second))))
+		timer := time.NewTimer(time.Duration(w.rng.Int64N(int64(16 * time.Second))))
+		select {
+		case <-w.doom:
+			timer.Stop()
+			l = w.again(l, chance(w.rng, 0.7), false)
+			continue
+		case <-timer.C:
+		}
 		n := w.rng.IntN(total)
 		i := slices.IndexFunc(happenings, func(h happening) bool { n -= h.weight; return n < 0 })
 		w.mu.Lock()

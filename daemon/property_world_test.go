@@ -27,6 +27,7 @@ type world struct {
 	seed uint64
 	rng  *rand.Rand // of the director alone
 
+	doom  chan struct{}  // a daemon is to be killed at once
 	hands sync.WaitGroup // who asked for something by hand
 
 	mu sync.Mutex // guards what follows, and each life's part of it
@@ -107,9 +108,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, rng: part(1), host: part(2), disk: part(3), fate: part(4),
 		coverage: 0.95, seen: make(map[string]bool), rules: make(map[string]*ruleSpec), release: make(chan struct{}),
+		doom: make(chan struct{}, 1),
 	}
 	w.births, w.intents = map[int]time.Duration{2: -time.Hour}, make(map[string]*intended)
-	w.opened = make(map[string]*life)
+	w.opened, w.telling, w.boxed = make(map[string]*life), make(map[string]*life), make(map[string]bool)
 	w.kept = kept{outbox: make(map[string]store.Outbox), incidents: make(map[string]record.Incident)}
 	w.start = time.Now()
 	w.booted = w.start.Add(-time.Duration(100+w.rng.IntN(2000)) * time.Second)

@@ -30,18 +30,7 @@ func (j *judge) queueTelling(a *action) {
 
 // runTelling runs the one that is first.
 func (j *judge) runTelling(a *action) {
-	if a.request == nil {
-		target := &policy.Target{Owner: a.dec.Owner}
-		a.request = j.request(a, target)
-		a.request.Text, a.request.Event, a.request.Severity = a.text.String(), a.text.Event, a.text.Severity
-		if r := j.now.Reading; r != nil && a.dec.Owner != nil {
-			for i := range r.Owners {
-				if o := &r.Owners[i]; o.Key != a.dec.Owner.Key && len(a.request.RunnersUp) < 4 {
-					a.request.RunnersUp = append(a.request.RunnersUp, *j.ownerOf(o))
-				}
-			}
-		}
-	}
+	j.word(a)
 	a.stage = runs
 	j.call(a, tellWait, func(ctx context.Context) (*remediate.Response, error) {
 		return j.cfg.Runner.Run(ctx, a.dec.Info.Name, a.request)
@@ -50,6 +39,22 @@ func (j *judge) runTelling(a *action) {
 			j.told(a, res, answer)
 		}
 	})
+}
+
+// word writes what is told, once.
+func (j *judge) word(a *action) {
+	if a.request != nil {
+		return
+	}
+	a.request = j.request(a, &policy.Target{Owner: a.dec.Owner})
+	a.request.Text, a.request.Event, a.request.Severity = a.text.String(), a.text.Event, a.text.Severity
+	if r := j.now.Reading; r != nil && a.dec.Owner != nil {
+		for i := range r.Owners {
+			if o := &r.Owners[i]; o.Key != a.dec.Owner.Key && len(a.request.RunnersUp) < 4 {
+				a.request.RunnersUp = append(a.request.RunnersUp, *j.ownerOf(o))
+			}
+		}
+	}
 }
 
 // told takes the result, keeps what was not delivered, and begins the next.

@@ -43,6 +43,12 @@ func (d *Daemon) wind() {
 // interrupt calls off what runs, and forgets what only waits.
 func (j *judge) interrupt() {
 	j.stopping = true
+	for i, a := range j.telling {
+		if i > 0 || a.stage == intending { // the next run tells
+			j.word(a)
+			j.outbox.keep(j, a, j.cfg.Clock())
+		}
+	}
 	j.telling = j.telling[:min(1, len(j.telling))]
 	for _, a := range j.underWay() {
 		switch {
