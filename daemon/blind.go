@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -98,7 +99,7 @@ func (b *blindness) store(j *judge) {
 	case h.Log.Err != nil:
 		why = "the action log cannot be written: " + h.Log.Err.Error()
 	case h.Busy > 2*intentWait:
-		why = fmt.Sprintf("the disk under the action log has not answered for %s", since(h.Busy))
+		why = fmt.Sprintf("the disk under the action log has not answered for %s", h.Busy.Round(time.Second))
 	}
 	b.set(j, "log-unwritable", why)
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
-	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -389,6 +387,3 @@ func (p *pause) why(now record.Stamp) string {
 	}
 	return p.state.Why
 }
-
-// stamp gives the time since the daemon's start as text.
-func since(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Second).String(), "0s") }

@@ -104,7 +104,14 @@ func ParseBudget(text string) (Budget, error) {
 
 // String gives the form that ParseBudget reads.
 func (b Budget) String() string {
-	return fmt.Sprintf("%d per %s", b.Count, strings.TrimSuffix(strings.TrimSuffix(b.Per.String(), "0s"), "0m"))
+	per := b.Per.String()
+	if strings.HasSuffix(per, "m0s") {
+		per = strings.TrimSuffix(per, "0s")
+	}
+	if strings.HasSuffix(per, "h0m") {
+		per = strings.TrimSuffix(per, "0m")
+	}
+	return fmt.Sprintf("%d per %s", b.Count, per)
 }
 
 // Defaults of what a rule leaves out.
