@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -91,25 +92,26 @@ func TestPIDReused(t *testing.T) {
 	t.Fatal("the number did not come again")
 }
 
-// TestBecomesZombie: a process that has ended, and one that ends under TERM
-// without being reaped.
+// TestBecomesZombie: a process that has ended and was not reaped, and one that
+// ends under TERM and is not.
 func TestBecomesZombie(t *testing.T) {
-	dead := shell(t, "sleep 300 & echo $! >&3; kill -KILL $!; exec sleep 300") // sleep never waits for it
-	var zombie remediate.Holder
-	for range 200 {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", dead.PID, dead.PID))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var pid int
-		if n, _ := fmt.Sscan(string(children), &pid); n == 1 {
-			if zombie = holder(t, pid); run(t, request(`{}`, zombie)).Code == "zombie" {
-				break
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
+	cmd := exec.Command("sleep", "300")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	zombie := holder(t, cmd.Process.Pid)
+	f, err := pidfd.Open(zombie.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_ = cmd.Process.Kill()
+	if ended, err := f.Wait(t.Context(), time.Now().Add(10*time.Second)); !ended || err != nil {
+		t.Fatal(ended, err)
 	}
 	expect(t, run(t, request(`{}`, zombie)), remediate.Refused, "zombie", "it has ended and waits for its parent")
+	_ = cmd.Wait()
+	expect(t, run(t, request(`{}`, zombie)), remediate.Refused, "gone", "it has ended")
 
 	// Of a parent that does not wait either.
 	parent := shell(t, "sleep 300 & echo >&3; exec sleep 300")

@@ -151,14 +151,14 @@ func TestUnsent(t *testing.T) {
 	unit := scene.NewCgroup(t, "sender.service")
 	peer := scene.StartT(t, scene.ChildOptions{})
 	sender := scene.StartT(t, scene.ChildOptions{Cgroup: unit})
-	if _, _, err := scene.Across(t.Context(), sender, peer, scene.Spec{Kind: scene.Unsent, Pairs: 5}); err != nil {
+	if _, _, err := scene.Across(t.Context(), sender, peer, scene.Spec{Kind: scene.Unsent, Pairs: 2}); err != nil {
 		t.Fatal(err)
 	}
 	all, before := socketsOf(t, unit)
 	r := request(`{}`, holder(t, sender.PID()))
 	r.Owner.Unit = "sender.service"
 	r.Sockets = asked(all, sender.PID())
-	r.Owner.Classes = map[string]remediate.Tally{"owned": {Sockets: 5, Bytes: before}, "hidden": {Sockets: 1, Bytes: 7}}
+	r.Owner.Classes = map[string]remediate.Tally{"owned": {Sockets: 2, Bytes: before}, "hidden": {Sockets: 1, Bytes: 7}}
 	resp := run(t, r)
 	expect(t, resp, remediate.Done, "", "bytes that were not sent stay, as orphans")
 	orphans, after := socketsOf(t, unit)
