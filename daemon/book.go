@@ -237,15 +237,48 @@ func (b *book) write(p *page, now record.Stamp) {
 // endAll closes what is open when the daemon stops.
 func (b *book) endAll(now record.Stamp) {
 	for rule, p := range b.open {
-		p.Ended, p.End = &now, record.EndStopped
-		for i := range p.Keys {
-			if p.Keys[i].Phase == record.Firing {
-				p.Keys[i].Phase, p.Keys[i].Ended, p.Keys[i].End = record.Ended, &now, record.EndStopped
-			}
-		}
+		stopped(&p.Incident, now)
 		b.write(p, now)
 		delete(b.open, rule)
 	}
+}
+
+// stopped ends an incident that its daemon does not follow any more.
+func stopped(in *record.Incident, now record.Stamp) {
+	in.Ended, in.End = &now, record.EndStopped
+	for i := range in.Keys {
+		if k := &in.Keys[i]; k.Phase == record.Firing {
+			k.Phase, k.Ended, k.End = record.Ended, &now, record.EndStopped
+		}
+	}
+}
+
+// closeOld closes what an earlier run left open, which was killed. What still
+// fires will be an incident of its own.
+func (j *judge) closeOld(now record.Stamp) {
+	if j.cfg.Archive == nil {
+		return
+	}
+	var old []string
+	for _, in := range j.cfg.Archive.Incidents() {
+		if in.Ended == nil {
+			old = append(old, in.ID)
+		}
+	}
+	if len(old) == 0 {
+		return
+	}
+	j.apart(func() { // it reads the disk
+		for _, id := range old {
+			in, err := j.cfg.Archive.Incident(id)
+			if err != nil {
+				j.log.Warn("close incident of an earlier run", "incident", id, "err", err)
+				continue
+			}
+			stopped(in, now)
+			j.post(func() { j.cfg.Store.SaveIncident(in, j.recorded("incident")) })
+		}
+	})
 }
 
 func pointOf(s *Snapshot, now record.Stamp, r *reading.Reading) record.Point {

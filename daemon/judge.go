@@ -92,6 +92,7 @@ func (j *judge) start() {
 			},
 		}, nil)
 	}
+	j.closeOld(now)
 	j.lease.adopt(j.cfg.Leases, j.now.Sample.Mem)
 	j.outbox.waiting = j.cfg.Outbox
 	text := fmt.Sprintf("tcpmemd %s started: %d rules, mode %s", j.cfg.Version, len(j.policy.Rules), j.policy.Mode)

@@ -60,7 +60,7 @@ func (w *world) begin(law *lawSpec) *life {
 	w.lives = append(w.lives, l)
 	w.mu.Unlock()
 	l.store = newShelf(l)
-	cfg.Store = l.store
+	cfg.Store, cfg.Archive = l.store, l.store
 	l.d = newDaemon(cfg)
 	l.d.trend = &toldTrend{}
 	l.d.reader = newReader(watched{l})

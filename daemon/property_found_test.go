@@ -13,6 +13,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
+	"github.com/tcpmemd/tcpmemd/daemon/store/incident"
 )
 
 // What TestProperty has found, each by the least that shows it.
@@ -180,3 +181,31 @@ func TestLeaseUponLease(t *testing.T) {
 		t.Errorf("error %v, and the lease is %s's", got, j.lease.held.ActionID)
 	}
 }
+
+// An incident of a daemon that was killed has its end from the next one.
+func TestIncidentOfAKilledDaemon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := record.Stamp{BootID: "boot", BootSeconds: 7}
+		kept := &incidentsOnly{left: record.Incident{ID: "i1", Keys: []record.KeyState{{Key: "host", Phase: record.Firing}}}}
+		j := newJudge(&Config{Log: slog.New(slog.DiscardHandler), Store: kept, Archive: kept}, &Snapshot{}, at)
+		j.apart, j.post = func(f func()) { f() }, func(f func()) { f() }
+		j.closeOld(at)
+		if in := kept.saved; in == nil || in.Ended == nil || *in.Ended != at || in.End != record.EndStopped || in.Keys[0].Phase != record.Ended {
+			t.Errorf("kept %+v, want it ended", in)
+		}
+	})
+}
+
+type incidentsOnly struct {
+	unrecorded
+	archive
+	left  record.Incident
+	saved *record.Incident
+}
+
+func (o *incidentsOnly) Incidents() []incident.Summary {
+	ended := record.Stamp{}
+	return []incident.Summary{{ID: "i0", Ended: &ended}, incident.Summarize(&o.left)}
+}
+func (o *incidentsOnly) Incident(string) (*record.Incident, error)      { return &o.left, nil }
+func (o *incidentsOnly) SaveIncident(i *record.Incident, _ func(error)) { o.saved = i }

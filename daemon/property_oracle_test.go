@@ -22,7 +22,6 @@ type oracle struct {
 	births   map[int]time.Duration // of processes, on the world's clock
 	lentBase triple                // what was raised
 	telling  map[string]*life      // what was to be told, by action
-	opened   map[string]*life      // incidents
 	boxed    map[string]bool       // what was in the outbox once, by action
 }
 
@@ -61,7 +60,6 @@ func (w *world) appended(l *life, rec *record.Record) {
 			w.seen["fired"] = true
 			w.firings++
 			l.firing[k] = firing{w.firings, rec.Incident}
-			w.opened[rec.Incident] = l
 		case record.Ended:
 			w.seen["end "+string(rec.State.End)] = true
 			delete(l.firing, k)
@@ -382,7 +380,7 @@ func (w *world) judgeEnd() {
 		w.violation("a lease is left in the end")
 	}
 	for id, in := range w.kept.incidents {
-		if l := w.opened[id]; in.Ended == nil && !l.killed && l.written {
+		if in.Ended == nil && w.lives[len(w.lives)-1].written {
 			w.violation("the incident %s of %s has no end", id, in.Rule)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -12,7 +14,9 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
+	"github.com/tcpmemd/tcpmemd/daemon/store/actions"
 	"github.com/tcpmemd/tcpmemd/daemon/store/history"
+	"github.com/tcpmemd/tcpmemd/daemon/store/incident"
 )
 
 // kept is what the state folder holds: it outlives daemons and boots.
@@ -264,6 +268,31 @@ func (s *shelf) PutOutbox(o store.Outbox, done func(error)) {
 
 func (s *shelf) RemoveOutbox(id string, done func(error)) {
 	s.put(laneFiles, "outbox "+id, func(k *kept) { delete(k.outbox, id) }, done)
+}
+
+func (s *shelf) Incidents() (list []incident.Summary) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.w.kept.incidents)) {
+		in := s.w.kept.incidents[id]
+		list = append(list, incident.Summarize(&in))
+	}
+	return list
+}
+
+func (s *shelf) Incident(id string) (*record.Incident, error) {
+	if !s.pause(context.Background(), 0, s.w.archive) {
+		return nil, errNoSuchLuck
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	in := s.w.kept.incidents[id]
+	in.Keys = slices.Clone(in.Keys)
+	return &in, nil
+}
+
+func (s *shelf) Records(context.Context, actions.Query) iter.Seq2[record.Record, error] {
+	panic("nobody asks for it here")
 }
 
 func (s *shelf) AppendHistory(*history.Entry) {}

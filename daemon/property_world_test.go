@@ -32,7 +32,7 @@ type world struct {
 
 	mu sync.Mutex // guards what follows, and each life's part of it
 	clocks
-	host, disk, fate *rand.Rand // of what they name
+	host, disk, fate, archive *rand.Rand // of what they name
 
 	base, live triple // net.ipv4.tcp_mem as somebody set it, and as it is
 	raised     triple // the last lease
@@ -106,12 +106,12 @@ func (c *clocks) stamp() record.Stamp {
 func newWorld(t *testing.T, seed uint64) *world {
 	part := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	w := &world{
-		t: t, seed: seed, rng: part(1), host: part(2), disk: part(3), fate: part(4),
+		t: t, seed: seed, rng: part(1), host: part(2), disk: part(3), fate: part(4), archive: part(5),
 		coverage: 0.95, seen: make(map[string]bool), rules: make(map[string]*ruleSpec), release: make(chan struct{}),
 		doom: make(chan struct{}, 1),
 	}
 	w.births, w.intents = map[int]time.Duration{2: -time.Hour}, make(map[string]*intended)
-	w.opened, w.telling, w.boxed = make(map[string]*life), make(map[string]*life), make(map[string]bool)
+	w.telling, w.boxed = make(map[string]*life), make(map[string]bool)
 	w.kept = kept{outbox: make(map[string]store.Outbox), incidents: make(map[string]record.Incident)}
 	w.start = time.Now()
 	w.booted = w.start.Add(-time.Duration(100+w.rng.IntN(2000)) * time.Second)
