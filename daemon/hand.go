@@ -236,7 +236,7 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 	for _, c := range j.engine.Reload(p.Config, now) {
 		j.changed(&c, now)
 	}
-	out.Notes = append(out.Notes, j.rightsMissing()...)
+	out.Notes = append(append(out.Notes, p.Notes...), j.rightsMissing()...)
 	j.ready()
 	j.event("reloaded", "info", fmt.Sprintf("configuration and policy were read again: %d rules, mode %s", len(p.Rules), p.Mode), by)
 	return out

@@ -28,6 +28,9 @@ type Policy struct {
 	Text   string
 	Files  []string
 	Broken []string
+	// Notes are what is right and yet worth a look, as a change that takes a
+	// restart.
+	Notes []string
 	// Origin says where a rule begins, FILE:LINE.
 	Origin func(rule string) string
 }

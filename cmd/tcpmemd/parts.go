@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +87,7 @@ func findPaths(c config.Config, f flags, log *slog.Logger) paths {
 type parts struct {
 	paths
 	flags  flags
+	config config.Config // of the start
 	log    *slog.Logger
 	clock  *clock.Clock
 	runner *runner.Runner // nil where actions cannot be run
@@ -95,7 +98,7 @@ type parts struct {
 // assemble opens what a daemon rests on. What is missing but not vital forces
 // it to observe, and is told.
 func assemble(ctx context.Context, loaded config.Loaded, broken error, f flags, log *slog.Logger) (*parts, daemon.Config, error) {
-	p := &parts{paths: findPaths(loaded.Config, f, log), flags: f, log: log}
+	p := &parts{paths: findPaths(loaded.Config, f, log), flags: f, config: loaded.Config, log: log}
 	var err error
 	if p.clock, err = clock.New(); err != nil {
 		return nil, daemon.Config{}, err
@@ -237,7 +240,7 @@ func (p *parts) policy(ctx context.Context, loaded config.Loaded) (daemon.Policy
 		},
 		Text: config.EffectiveTOML(rules), Files: append(loaded.Files, rules.Files...),
 		Origin: func(name string) string { return rules.Origins["rule."+name+".when"].String() },
-		OptOut: optOut(c.OptOut),
+		OptOut: optOut(c.OptOut, c.Protect),
 	}
 	if c.Mode == policy.Enforce {
 		vanish, perr := sockdiag.ProbeOrphans(ctx)
@@ -250,14 +253,18 @@ func (p *parts) policy(ctx context.Context, loaded config.Loaded) (daemon.Policy
 }
 
 // optOut says which owners are told of and never touched: units by the
-// configuration's globs, and those that opted out of systemd-oomd.
-func optOut(globs []string) func(*reading.Owner) string {
+// configuration's globs, and those that opted out of systemd-oomd. The protected
+// ones are among them, too: the scanner knows the list of the start only.
+func optOut(globs, protect []string) func(*reading.Owner) string {
 	return func(o *reading.Owner) string {
 		if o.Unit == "" {
 			return ""
 		}
 		if why := units.Protected(o.Unit, globs); why != "" {
 			return "opted out: " + why
+		}
+		if why := units.Protected(o.Unit, protect); why != "" {
+			return "protected: " + why
 		}
 		if oomdOmits(o.Cgroup) {
 			return "opted out: its control group has user.oomd_omit set (ManagedOOMPreference=omit)"
@@ -289,6 +296,18 @@ func (p *parts) reload(ctx context.Context) (daemon.Policy, error) {
 		return daemon.Policy{}, err
 	}
 	pol, err := p.policy(ctx, loaded)
+	now, then := loaded.Config, p.config
+	for what, same := range map[string]bool{
+		"sample and scan": now.Sample == then.Sample && now.Scan == then.Scan,
+		"state":           now.State == then.State,
+		"control":         now.Control == then.Control,
+		"plugin":          reflect.DeepEqual(now.Plugins, then.Plugins),
+	} {
+		if !same {
+			pol.Notes = append(pol.Notes, "changes of "+what+" take a restart")
+		}
+	}
+	slices.Sort(pol.Notes)
 	return pol, err
 }
 

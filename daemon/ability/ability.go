@@ -32,7 +32,7 @@ type Caller interface {
 type Abilities struct {
 	version string
 	own     map[string]remediate.Action
-	others  map[string]config.Plugin
+	plugins map[string]config.Plugin // as configured
 	caller  Caller // nil: nobody can be asked
 	infos   map[string]policy.ActionInfo
 	broken  map[string]error
@@ -46,7 +46,7 @@ const askTime = 5 * time.Second
 // not is listed all the same, as one that cannot work.
 func New(ctx context.Context, version string, plugins map[string]config.Plugin, caller Caller) *Abilities {
 	a := &Abilities{
-		version: version, own: make(map[string]remediate.Action), others: make(map[string]config.Plugin), caller: caller,
+		version: version, own: make(map[string]remediate.Action), plugins: plugins, caller: caller,
 		infos: make(map[string]policy.ActionInfo), broken: make(map[string]error),
 	}
 	for _, action := range builtin.Actions(version) {
@@ -59,7 +59,6 @@ func New(ctx context.Context, version string, plugins map[string]config.Plugin, 
 			continue // only settings of a built-in one
 		}
 		delete(a.own, name)
-		a.others[name] = p
 		a.infos[name] = a.ask(ctx, name)
 	}
 	return a
@@ -147,14 +146,16 @@ func (a *Abilities) CheckStep(_ *policy.Rule, step *policy.Step) []config.Proble
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
 	var found []remediate.Problem
-	settings := remediate.Settings(step.Settings)
+	settings, err := overlay(a.plugins[step.Action].Settings, step.Settings)
+	if err != nil {
+		return []config.Problem{{Message: err.Error()}}
+	}
 	switch own := a.own[step.Action]; {
 	case own != nil:
 		found = own.Validate(ctx, settings)
 	case a.caller == nil || a.broken[step.Action] != nil:
 		return nil // it cannot be asked, and cannot act
 	default:
-		var err error
 		if found, err = a.caller.Validate(ctx, step.Action, settings); err != nil {
 			return []config.Problem{{Message: err.Error()}}
 		}
@@ -164,6 +165,21 @@ func (a *Abilities) CheckStep(_ *policy.Rule, step *policy.Step) []config.Proble
 		problems[i] = config.Problem{Setting: p.Setting, Message: p.Message}
 	}
 	return problems
+}
+
+// overlay lays a step's settings over those of its plugin, as the runner does.
+func overlay(plugin, step []byte) (remediate.Settings, error) {
+	all := make(map[string]any)
+	for _, text := range [][]byte{plugin, step} {
+		if len(text) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(text, &all); err != nil {
+			return nil, fmt.Errorf("read settings: %w", err)
+		}
+	}
+	text, err := json.Marshal(all)
+	return remediate.Settings(text), err
 }
 
 // Protect hands the protected units to the steps of a policy whose action must
@@ -176,18 +192,15 @@ func (a *Abilities) Protect(rules []*policy.Rule, globs []string) error {
 			if own == nil || !slices.ContainsFunc(own.Describe().Settings, func(s remediate.Setting) bool { return s.Name == "protect" }) {
 				continue
 			}
-			settings := make(map[string]any)
-			if len(step.Settings) > 0 {
-				if err := json.Unmarshal(step.Settings, &settings); err != nil {
-					return fmt.Errorf("read settings of %s: %w", step.Action, err)
-				}
-			}
-			settings["protect"] = globs
-			text, err := json.Marshal(settings)
+			list, err := json.Marshal(map[string]any{"protect": globs})
 			if err != nil {
 				return fmt.Errorf("write settings of %s: %w", step.Action, err)
 			}
-			step.Settings = text
+			settings, err := overlay(step.Settings, list)
+			if err != nil {
+				return fmt.Errorf("%s: %w", step.Action, err)
+			}
+			step.Settings = settings
 		}
 	}
 	return nil
