@@ -146,7 +146,7 @@ func (e *Engine) Reload(cfg Config, now record.Stamp) []Change {
 	var changes []Change
 	for _, c := range old {
 		if !slices.Contains(e.rules, c) {
-			changes = append(changes, e.endAll(c.rule, record.EndRuleChanged, now, "the rule was changed")...)
+			changes = append(changes, e.endAll(c.rule, record.EndRuleChanged, "the rule was changed")...)
 		}
 	}
 	return changes
@@ -159,7 +159,7 @@ func (e *Engine) Reset(rule string, now record.Stamp) ([]Change, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("no rule is called %q", rule)
 	}
-	changes := e.endAll(e.rules[i].rule, record.EndReset, now, "reset by hand")
+	changes := e.endAll(e.rules[i].rule, record.EndReset, "reset by hand")
 	for _, m := range []*Memory{&e.mem, &e.shadow} {
 		m.Distrusted = nil
 		m.Spends = slices.DeleteFunc(m.Spends, func(s Spend) bool { return slices.Contains(s.Keys, "rule "+rule) })
@@ -174,10 +174,10 @@ func (e *Engine) Reset(rule string, now record.Stamp) ([]Change, error) {
 	return changes, nil
 }
 
-func (e *Engine) endAll(r *Rule, end record.End, now record.Stamp, why string) []Change {
+func (e *Engine) endAll(r *Rule, end record.End, why string) []Change {
 	var changes []Change
 	for _, s := range e.sorted(r.Name) {
-		changes = append(changes, s.end(end, now, why))
+		changes = append(changes, s.end(end, why))
 	}
 	delete(e.states, r.Name)
 	return changes
@@ -214,7 +214,7 @@ func (e *Engine) evaluate(c *cursor, in *Input, host *Vars, out *Output) []*due 
 	if gap {
 		for _, s := range e.sorted(c.rule.Name) {
 			if s.phase == record.Pending {
-				out.Changes = append(out.Changes, s.end(record.EndGap, in.Now, "readings were missing"))
+				out.Changes = append(out.Changes, s.end(record.EndGap, "readings were missing"))
 				delete(states, s.key)
 			}
 			s.quiet, s.gone = nil, nil

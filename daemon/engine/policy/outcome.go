@@ -151,8 +151,10 @@ func (e *Engine) ByHand(rule, key string, step int, by record.Caller, in *Input)
 		vars = vars.WithOwner(&in.Facts, sub.about, sub.rank)
 	}
 	info := e.action(r.Steps[step-1].Action)
-	d := &due{state: &state{rule: r, key: key, fired: s.fired, ladder: ladder{step: step - 1}}, sub: sub, vars: vars,
-		step: &r.Steps[step-1], info: info, mode: Enforce, why: "asked for by hand"}
+	d := &due{
+		state: &state{rule: r, key: key, fired: s.fired, ladder: ladder{step: step - 1}}, sub: sub, vars: vars,
+		step: &r.Steps[step-1], info: info, mode: Enforce, why: "asked for by hand",
+	}
 	dec := e.decision(d, in, record.ChoseAct, "", "asked for by hand")
 	dec.Record.By = &by
 	if info.Touches == TouchesNothing {

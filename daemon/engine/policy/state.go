@@ -48,7 +48,7 @@ func (s *state) see(when Truth, vars *Vars, sub subject, in *Input, out *Output,
 	switch s.phase {
 	case record.Pending:
 		if when != Yes {
-			out.Changes = append(out.Changes, s.end(record.EndNotReached, in.Now, "the condition went away"))
+			out.Changes = append(out.Changes, s.end(record.EndNotReached, "the condition went away"))
 			return
 		}
 		if fresh {
@@ -70,9 +70,9 @@ func (s *state) see(when Truth, vars *Vars, sub subject, in *Input, out *Output,
 		}
 		switch {
 		case s.rule.Until != nil && s.rule.Until.Eval(vars) == Yes:
-			out.Changes = append(out.Changes, s.end(record.EndCleared, in.Now, "over: "+s.rule.Until.String()))
+			out.Changes = append(out.Changes, s.end(record.EndCleared, "over: "+s.rule.Until.String()))
 		case s.rule.Until == nil && s.quiet != nil && in.Now.Since(*s.quiet) >= max(s.rule.For, leave):
-			out.Changes = append(out.Changes, s.end(record.EndCleared, in.Now, "the condition does not hold any more"))
+			out.Changes = append(out.Changes, s.end(record.EndCleared, "the condition does not hold any more"))
 		case sub.about != nil && sub.bytes == 0 && s.missing(in, out):
 		default:
 			if sub.bytes > 0 {
@@ -93,9 +93,9 @@ func (s *state) missing(in *Input, out *Output) bool {
 	}
 	switch {
 	case s.phase == record.Pending:
-		out.Changes = append(out.Changes, s.end(record.EndNotReached, in.Now, "its memory is gone"))
+		out.Changes = append(out.Changes, s.end(record.EndNotReached, "its memory is gone"))
 	case in.Now.Since(*s.gone) >= s.rule.For:
-		out.Changes = append(out.Changes, s.end(record.EndOwnerGone, in.Now, "its memory is gone"))
+		out.Changes = append(out.Changes, s.end(record.EndOwnerGone, "its memory is gone"))
 	default:
 		return false
 	}
@@ -122,7 +122,7 @@ func (s *state) change(phase record.Phase, why string, vars *Vars, sub subject, 
 }
 
 // end ends the state; whoever calls forgets it.
-func (s *state) end(end record.End, now record.Stamp, why string) Change {
+func (s *state) end(end record.End, why string) Change {
 	shown := s.shown
 	shown.Phase, shown.Since, shown.End, shown.Why = record.Ended, s.began, end, why
 	if s.phase == record.Pending && end != record.EndGap {
