@@ -162,6 +162,23 @@ func TestStoppedBeforeTelling(t *testing.T) {
 	})
 }
 
+// What has no room in the queue is told later.
+func TestManyTellings(t *testing.T) {
+	kept := &outboxOnly{}
+	j := newJudge(&Config{Log: slog.New(slog.DiscardHandler), Clock: func() record.Stamp { return record.Stamp{} }, Store: kept}, &Snapshot{}, record.Stamp{})
+	for range maxTelling + 4 {
+		a := &action{id: j.newID("a"), text: event.Text{Line: "text"}, dec: policy.Decision{Rule: &policy.Rule{}, Keys: []string{"host"}}}
+		j.telling = append(j.telling, a)
+		if len(j.telling) > 1 {
+			j.telling = j.telling[:len(j.telling)-1]
+			j.queueTelling(a)
+		}
+	}
+	if len(j.telling) != maxTelling+1 || len(kept.ids) != 3 {
+		t.Errorf("%d wait and %d are kept, want %d and 3", len(j.telling), len(kept.ids), maxTelling+1)
+	}
+}
+
 type outboxOnly struct {
 	unrecorded
 	ids []string

@@ -131,7 +131,7 @@ func (s *shelf) put(lane int, key string, keep func(*kept), done func(error)) {
 func (s *shelf) run() {
 	defer close(s.ended)
 	for {
-		time.Sleep(1) // all of one moment is one batch, else chance would say what is
+		time.Sleep(time.Nanosecond) // all of one moment is one batch, else chance would say what is
 		s.mu.Lock()
 		lane := slices.IndexFunc(s.work[:], func(w []write) bool { return len(w) > 0 })
 		again := -1

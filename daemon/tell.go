@@ -22,6 +22,13 @@ func (j *judge) queueTelling(a *action) {
 	if a.text.Line == "" {
 		a.text = j.words(&a.dec, a.incident, a.end)
 	}
+	if len(j.telling) > maxTelling {
+		now := j.cfg.Clock()
+		j.word(a)
+		j.outbox.keep(j, a, now)
+		j.engine.Resulted(&a.dec, record.Undelivered, "", now)
+		return
+	}
 	j.telling = append(j.telling, a)
 	if len(j.telling) == 1 {
 		j.intend(a, j.cfg.Clock())
