@@ -33,7 +33,7 @@ type Abilities struct {
 	version string
 	own     map[string]remediate.Action
 	plugins map[string]config.Plugin // as configured
-	caller  Caller // nil: nobody can be asked
+	caller  Caller                   // nil: nobody can be asked
 	infos   map[string]policy.ActionInfo
 	broken  map[string]error
 }

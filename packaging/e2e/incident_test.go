@@ -97,7 +97,7 @@ func checkIncident(t *testing.T, m *Machine, mode string, port int) {
 	}
 	run(t, m, "systemctl", "daemon-reload")
 	run(t, m, "systemctl", "start", "--no-block", "task-queue.service") // it may never get ready: there is no memory
-	var bystander = show(t, m, "api.service", "InvocationID")
+	bystander := show(t, m, "api.service", "InvocationID")
 	var slow int64
 	eventually(t, 2*time.Minute, func() string {
 		if slow = fetch(t, m, api); slow > fast/4 {

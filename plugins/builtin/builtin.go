@@ -4,12 +4,12 @@
 package builtin
 
 import (
-	"github.com/tcpmemd/tcpmemd/plugins/destroy-sockets"
+	destroysockets "github.com/tcpmemd/tcpmemd/plugins/destroy-sockets"
 	"github.com/tcpmemd/tcpmemd/plugins/notify"
-	"github.com/tcpmemd/tcpmemd/plugins/raise-tcp-mem"
-	"github.com/tcpmemd/tcpmemd/plugins/restart-unit"
-	"github.com/tcpmemd/tcpmemd/plugins/run-command"
-	"github.com/tcpmemd/tcpmemd/plugins/signal-process"
+	raisetcpmem "github.com/tcpmemd/tcpmemd/plugins/raise-tcp-mem"
+	restartunit "github.com/tcpmemd/tcpmemd/plugins/restart-unit"
+	runcommand "github.com/tcpmemd/tcpmemd/plugins/run-command"
+	signalprocess "github.com/tcpmemd/tcpmemd/plugins/signal-process"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
