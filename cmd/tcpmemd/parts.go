@@ -192,7 +192,7 @@ func (p *parts) openRunner(cfg *daemon.Config, named map[string]config.Plugin) {
 func (p *parts) watchPause(cfg *daemon.Config) {
 	stop := ""
 	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
-		for _, word := range strings.FieldsSeq(string(text)) {
+		for word := range strings.FieldsSeq(string(text)) {
 			if word == observeArgument || strings.HasPrefix(word, observeArgument+"=1") {
 				stop = "the kernel was started with " + observeArgument
 			}
