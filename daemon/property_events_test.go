@@ -198,16 +198,9 @@ var happenings = []happening{
 		w.offset += time.Duration(rng.IntN(200_000)-100_000) * time.Second
 		return func() { w.unsynced, w.offset = false, w.saved }
 	})},
-	{"rival", 1, on(func(w *world, rng *rand.Rand) func() {
-		n := reading.Pages(900 + rng.IntN(500))
-		w.base = triple{n / 2, n * 7 / 10, n}
-		w.live = w.base
-		w.seen["rival"] = true
-		w.note("somebody sets tcp_mem to %s", w.live)
-		return nil
-	})},
+	{"rival", 1, on(func(w *world, rng *rand.Rand) func() { w.rival(rng); return nil })},
 	{"bad plugins", 6, on(func(w *world, rng *rand.Rand) func() {
-		w.bad = runnerHabits{hang: pick(rng, 0, 0.4), fail: pick(rng, 0, 0.6), slow: time.Duration(rng.IntN(8)) * time.Second}
+		w.bad = habits(rng)
 		return func() { w.bad = runnerHabits{} }
 	})},
 	{"bad disk", 4, func(w *world, l *life) *life {
@@ -225,6 +218,20 @@ var happenings = []happening{
 	{"restart", 2, func(w *world, l *life) *life { return w.again(l, false, false) }},
 	{"kill", 3, func(w *world, l *life) *life { return w.again(l, true, false) }},
 	{"reboot", 1, func(w *world, l *life) *life { return w.again(l, chance(w.rng, 0.5), true) }},
+}
+
+// rival sets net.ipv4.tcp_mem, as somebody who knows of no lease.
+func (w *world) rival(rng *rand.Rand) {
+	n := reading.Pages(900 + rng.IntN(500))
+	w.base = triple{n / 2, n * 7 / 10, n}
+	w.live = w.base
+	w.seen["rival"] = true
+	w.note("somebody sets tcp_mem to %s", w.live)
+}
+
+// habits draws how plugins behave badly.
+func habits(rng *rand.Rand) runnerHabits {
+	return runnerHabits{hang: pick(rng, 0, 0.4), fail: pick(rng, 0, 0.6), slow: time.Duration(rng.IntN(8)) * time.Second}
 }
 
 // any is one of the owners but for the bystander.
@@ -339,8 +346,11 @@ func (w *world) meddle(l *life, n *intended) {
 		return
 	}
 	if chance(rng, 0.7) {
-		takes := time.Duration(rng.IntN(1900)) * time.Millisecond
+		takes := time.Duration(rng.IntN(1050)) * time.Millisecond // for the intent, and for the budgets
 		w.listTakes = time.Duration(rng.IntN(5500)) * time.Millisecond
+		if chance(rng, 0.5) { // together so long that it has to be looked at anew
+			takes, w.listTakes = time.Duration(700+rng.IntN(250))*time.Millisecond, time.Duration(3700+rng.IntN(1200))*time.Millisecond
+		}
 		w.later(6*time.Second, func() { w.listTakes = 0 })
 		l.store.mu.Lock()
 		l.store.takes = takes
@@ -357,6 +367,9 @@ func (w *world) meddle(l *life, n *intended) {
 	}
 	what := pick(rng, "spoil", "spoil", "spoil", "identity", "identity", "identity", "identity", "gone", "empty", "shrink", "shrink", "top", "top", "top",
 		"leak", "leak", "pause", "stop", "observe", "rights", "coverage", "partial", "index", "suspend", "kill", "kill", "kill")
+	if n.rec.Intent.Decision.Action == "raise-tcp-mem" && chance(rng, 0.3) {
+		what = "rival"
+	}
 	undo := func() {}
 	w.later(time.Duration(rng.IntN(2500))*time.Millisecond, func() {
 		w.note("meddles with %s: %s", key, what)
@@ -370,6 +383,8 @@ func (w *world) meddle(l *life, n *intended) {
 			w.remove(o)
 		case "empty":
 			w.empty, undo = true, func() { w.empty = false }
+		case "rival":
+			w.rival(rng)
 		case "kill":
 			select {
 			case w.doom <- struct{}{}:

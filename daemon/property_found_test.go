@@ -24,7 +24,7 @@ func scripted(t *testing.T, action string, do func(w *world, l *life)) (log []re
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.calmed, w.verdict, w.owners = true, nil, w.owners[len(w.owners)-1:]
+		w.calmed, w.verdict, w.bad, w.owners = true, nil, runnerHabits{}, w.owners[len(w.owners)-1:]
 		o := w.add("unit-a")
 		o.heal()
 		w.spawn(o, time.Minute)

@@ -44,7 +44,7 @@ func TestProperty(t *testing.T) {
 		}
 		return
 	}
-	runs := uint64(1000)
+	runs := uint64(1500)
 	if raceEnabled {
 		runs = 100
 	}

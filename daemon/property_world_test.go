@@ -129,6 +129,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 			UnitVerified: true, InvocationID: "always", Holders: []reading.Holder{{PID: 2, StartTime: 1}},
 		},
 	})
+	if chance(w.rng, 0.3) {
+		w.bad = habits(w.rng)
+	}
 	if chance(w.rng, 0.15) {
 		w.verdict = verdict(w.rng)
 	}
