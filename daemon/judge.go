@@ -250,7 +250,7 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	if closed {
 		p.log(&rec)
 		j.book.write(p, now)
-		if c.Told {
+		if len(c.Told) > 0 {
 			j.tellEnd(c, p, now)
 		}
 	}

@@ -15,6 +15,9 @@ import (
 // below; beyond it the budgets are called spent (see Memory.Distrusted).
 const maxSpends = 10_000
 
+// maxTold bounds the memory of alerts. Processes come and go, and each is a key.
+const maxTold = 10_000
+
 // Memory is what must outlive a restart: what was spent from budgets, and when
 // a rule last acted on a key, or told of it. The zero Memory is that of a new
 // host.
@@ -86,9 +89,12 @@ func (m *Memory) forget(now record.Stamp, longest time.Duration) {
 	if m.Distrusted != nil && old(*m.Distrusted) {
 		m.Distrusted = nil
 	}
-	if len(m.Spends) > maxSpends || len(m.Told) > maxSpends {
-		m.Spends, m.Told = nil, nil
+	if len(m.Spends) > maxSpends {
+		m.Spends = nil
 		m.Distrusted = &now
+	}
+	if len(m.Told) > maxTold {
+		m.Told = nil // told again at worst
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -65,7 +66,7 @@ func (e *Engine) exhausted(s *state, sub subject, vars *Vars, in *Input, mode Mo
 	if !e.touches(s.rule) || s.finished.BootID != "" && in.Now.Since(s.finished) < s.rule.Cooldown {
 		return nil
 	}
-	s.finished = in.Now
+	s.finished, s.last = in.Now, ""
 	return &due{state: s, sub: sub, vars: vars, mode: mode, why: why}
 }
 
@@ -159,8 +160,11 @@ func (e *Engine) touch(d *due, in *Input, out *Output) {
 			out.WantReading = true
 		}
 		e.note(d, in, out, choice, g.name, why)
-		if s.waits == nil {
-			s.waits = &in.Now
+		switch {
+		case g.waits <= 0:
+			s.waits = nil // what holds the step for long is no part of its patience
+		case s.waits == nil:
+			s.waits = in.moment()
 		}
 		if g.waits == never || g.waits > 0 && in.Now.Since(*s.waits) >= g.waits {
 			s.next(in.Now)
@@ -211,9 +215,9 @@ func (e *Engine) tell(list []*due, in *Input, out *Output) {
 			continue
 		}
 		rule, key := d.state.rule, d.state.key
-		if at, ok := e.mem.Told[pair(rule.Name, key+"\x00"+d.step.Action)]; ok && in.Now.Since(at) < rule.Cooldown {
+		if at, ok := e.mem.Told[pair(rule.Name, told(key, d))]; ok && in.Now.Since(at) < rule.Cooldown {
 			e.note(d, in, out, record.ChoseHold, "told", fmt.Sprintf("told %s ago, the cooldown is %s", in.Now.Since(at).Round(time.Second), rule.Cooldown))
-			d.state.told = true
+			d.state.tell()
 			d.state.next(in.Now)
 			continue
 		}
@@ -240,13 +244,26 @@ func (e *Engine) tell(list []*due, in *Input, out *Output) {
 		dec.Keys = nil
 		for _, d := range keys {
 			dec.Keys = append(dec.Keys, d.state.key)
-			d.state.acting, d.state.told = true, true
-			note(&e.mem.Told, g.rule.Name, d.state.key+"\x00"+d.step.Action, in.Now)
+			d.state.acting = true
+			d.state.tell()
+			note(&e.mem.Told, g.rule.Name, told(d.state.key, d), in.Now)
 		}
 		if len(keys) > 1 {
 			dec.Record.Why = fmt.Sprintf("telling is never blocked; %d keys of the rule fire", len(keys))
 		}
 		out.Decisions = append(out.Decisions, dec)
+	}
+}
+
+// told is what an alert is remembered by: those of two steps are two.
+func told(key string, d *due) string {
+	return key + "\x00" + strconv.Itoa(d.state.step+1) + " " + d.step.Action
+}
+
+// tell notes that the step at hand told somebody.
+func (s *state) tell() {
+	if !slices.Contains(s.told, s.step+1) {
+		s.told = append(s.told, s.step+1)
 	}
 }
 
@@ -280,8 +297,8 @@ func (e *Engine) decision(d *due, in *Input, choice record.Choice, guard, why st
 		rec.Step = len(s.rule.Steps)
 	}
 	if r := f.Reading; r != nil {
-		age := f.Age.Seconds()
-		rec.AgeSecs, rec.Coverage = &age, &r.Ledger.Coverage
+		age, coverage := f.Age.Seconds(), r.Ledger.Coverage
+		rec.AgeSecs, rec.Coverage = &age, &coverage
 		about := d.sub.target
 		if about == nil {
 			about = d.sub.about
@@ -289,8 +306,9 @@ func (e *Engine) decision(d *due, in *Input, choice record.Choice, guard, why st
 		if about != nil {
 			suspect := Suspect(r, about)
 			rec.Owner = &suspect
-			rec.Predicted = &about.Sum.Bytes
-			dec.Owner = about
+			rec.Predicted = &suspect.Bytes
+			owner := *about // it is kept for long: not with all owners of the reading
+			dec.Owner = &owner
 		}
 		for i := range r.Owners {
 			if o := &r.Owners[i]; len(rec.RunnersUp) < maxRunnersUp && (about == nil || o.Key != about.Key) {

@@ -39,9 +39,18 @@ type Input struct {
 	Forced  string       // why the daemon may only observe, whatever its mode
 	Stop    string       // why not even a person may act: the emergency stop
 	Busy    string       // the touching action under way, "" where there is none
+	// Overtaken: Facts.Reading began before the last touching action ended.
+	Overtaken bool
 	// OptOut says why an owner is told of and not touched, "" where it may be;
 	// nil where nobody opted out.
 	OptOut func(*reading.Owner) string
+}
+
+// moment gives a copy of now to keep: a pointer into the input would keep the
+// whole reading.
+func (in *Input) moment() *record.Stamp {
+	now := in.Now
+	return &now
 }
 
 // Output is what a turn brought.
@@ -57,7 +66,7 @@ type Change struct {
 	Rule  *Rule
 	Key   string
 	State record.State
-	Told  bool // somebody was told of it while it fired
+	Told  []int // the steps, from 1, by which somebody was told of it while it fired
 }
 
 // Decision is one that is new: a step that is due, or why it is not taken.
@@ -75,6 +84,11 @@ type Decision struct {
 
 // Key is the one that the decision is about.
 func (d *Decision) Key() string { return d.Keys[0] }
+
+// maxKeys is for how many keys of a rule its condition may begin to hold at
+// once: the biggest. A condition that holds for all of thousands says nothing,
+// and must not take the memory of the host that it watches.
+const maxKeys = 200
 
 // Engine keeps the state of each rule and key. It is for one goroutine.
 type Engine struct {
@@ -221,6 +235,7 @@ func (e *Engine) evaluate(c *cursor, in *Input, host *Vars, out *Output) []*due 
 		}
 	}
 	var list []*due
+	holding := 0
 	for _, sub := range c.rule.subjects(&in.Facts) {
 		s := states[sub.key]
 		vars := host
@@ -228,8 +243,11 @@ func (e *Engine) evaluate(c *cursor, in *Input, host *Vars, out *Output) []*due 
 			vars = host.WithOwner(&in.Facts, sub.about, sub.rank)
 		}
 		when := c.rule.When.Eval(vars)
+		if when == Yes {
+			holding++
+		}
 		if s == nil {
-			if when != Yes {
+			if when != Yes || holding > maxKeys {
 				continue
 			}
 			s = &state{rule: c.rule, key: sub.key, phase: record.Pending, began: in.Now}

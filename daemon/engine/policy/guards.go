@@ -67,14 +67,16 @@ var guards = []guard{
 	{"shared", never, shared},
 	{"slow-peer", never, victimOfPeer},
 	{"leak", never, raiseForLeak},
-	{"stale", soon, stale},
-	{"partial", soon, partial},
-	{"coverage", soon, underCovered},
-	{"evidence", soon, weakEvidence},
+	// What only time ends is asked before what a scan could: nothing is scanned
+	// for a step that is held for an hour.
 	{"settle", always, tooEarly},
 	{"young", always, ownerYoung},
 	{"cooldown", always, coolingDown},
 	{"budget", always, budgetSpent},
+	{"stale", soon, stale},
+	{"partial", soon, partial},
+	{"coverage", soon, underCovered},
+	{"evidence", soon, weakEvidence},
 	{"busy", always, busy},
 }
 
@@ -228,6 +230,8 @@ func stale(a *attempt) string {
 	switch f := &a.in.Facts; {
 	case f.Reading == nil:
 		return "there is no full reading yet"
+	case a.in.Overtaken:
+		return "the last full reading began before the last action ended"
 	case f.Age >= maxAge:
 		return fmt.Sprintf("the last full reading is %s old", f.Age.Round(time.Second))
 	case a.owner != nil && f.Reading.IndexAge > maxIndexAge:

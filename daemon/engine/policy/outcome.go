@@ -91,6 +91,13 @@ type Target struct {
 // known now: it gives the target as it is now, or the guard that refuses and
 // why.
 func (e *Engine) Recheck(d *Decision, in *Input) (target *Target, guard, why string) {
+	i := slices.IndexFunc(e.rules, func(c *cursor) bool { return c.rule.Name == d.Rule.Name && c.rule.Hash == d.Rule.Hash })
+	if i < 0 {
+		return nil, "mode", "the rule was changed"
+	}
+	// Of equal text, and with the protected units of now among the settings.
+	d.Rule = e.rules[i].rule
+	d.Step = &d.Rule.Steps[d.Record.Step-1]
 	sub, ok := e.find(d.Rule, d.Key(), &in.Facts)
 	dd := &due{sub: sub, step: d.Step, info: e.action(d.Step.Action), state: &state{rule: d.Rule, key: d.Key()}}
 	holds := No
@@ -100,9 +107,6 @@ func (e *Engine) Recheck(d *Decision, in *Input) (target *Target, guard, why str
 			dd.vars = dd.vars.WithOwner(&in.Facts, sub.about, sub.rank)
 		}
 		holds = d.Rule.When.Eval(dd.vars)
-	}
-	if i := slices.IndexFunc(e.rules, func(c *cursor) bool { return c.rule.Name == d.Rule.Name && c.rule.Hash == d.Rule.Hash }); i < 0 {
-		return nil, "mode", "the rule was changed"
 	}
 	dd.mode, dd.why = e.mode(d.Rule, sub.target, in)
 	a := e.attempt(dd, in, &Memory{})

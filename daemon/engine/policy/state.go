@@ -20,7 +20,7 @@ type state struct {
 
 	ladder
 	mode  Mode // effective, at the last look
-	told  bool // somebody was
+	told  []int // the steps, from 1, by which somebody was
 	shown record.State
 	// decided is the last decision, as far as people ask for it.
 	decided record.Decision
@@ -63,7 +63,7 @@ func (s *state) see(when Truth, vars *Vars, sub subject, in *Input, out *Output,
 		if when == Yes {
 			s.quiet = nil
 		} else if s.quiet == nil && when == No {
-			s.quiet = &in.Now
+			s.quiet = in.moment()
 		}
 		if s.acting {
 			return // its effect is measured first
@@ -89,7 +89,7 @@ func (s *state) missing(in *Input, out *Output) bool {
 		return false // it may be there
 	}
 	if s.gone == nil {
-		s.gone = &in.Now
+		s.gone = in.moment()
 	}
 	switch {
 	case s.phase == record.Pending:
