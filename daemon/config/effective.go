@@ -102,9 +102,15 @@ func tomlDuration(d time.Duration) string { return `"` + short(d) + `"` }
 
 func tomlBudget(b policy.Budget) string { return `"` + b.String() + `"` }
 
-// tomlString writes a string that has quotes as a literal one where it can.
+// tomlString writes a string that has quotes or lines as a literal one where it
+// can.
 func tomlString[T ~string](text T) string {
 	s := string(text)
+	if strings.Contains(s, "\n") && !strings.Contains(s, "'''") && !strings.HasSuffix(s, "'") && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '\n' && r != '\t' && unprintable(r)
+	}) {
+		return "'''\n" + s + "'''"
+	}
 	if strings.ContainsAny(s, `"\`) && !strings.Contains(s, "'") && !strings.ContainsFunc(s, unprintable) {
 		return "'" + s + "'"
 	}

@@ -46,6 +46,14 @@ var (
 // BuiltInActions lists the actions that come with tcpmemd.
 func BuiltInActions() []policy.ActionInfo { return slices.Clone(builtIns) }
 
+func builtInNames() []string {
+	names := make([]string, len(builtIns))
+	for i, a := range builtIns {
+		names[i] = a.Name
+	}
+	return names
+}
+
 // PluginKeys lists the keys of a plugin's table.
 func PluginKeys() []string {
 	return []string{"plugin.NAME.path", "plugin.NAME.sha256", "plugin.NAME.timeout", "plugin.NAME.settings", "plugin.NAME.credential"}

@@ -189,7 +189,8 @@ func TestPolicyErrors(t *testing.T) {
 		{"owner in until", "[rule.a]\nwhen = 'true'\nuntil = 'owner.share < 0.3'\n", `f:3:10: rule.a.until: owner.share is not known in a rule for the host: set for_each to owner, unit or another`},
 		{"steps", "[rule.a]\nwhen = 'true'\nstep = 'notify'\n", `f:3: rule.a.step: must be a list of tables, [[rule.NAME.step]]`},
 		{"one step", "[rule.a]\nwhen = 'true'\n[rule.a.step]\naction = 'notify'\n", `f:3: rule.a.step: must be a list of tables, [[rule.NAME.step]]`},
-		{"unknown action", "[rule.a]\nwhen = 'true'\n[[rule.a.step]]\naction = 'notify'\n[[rule.a.step]]\naction = 'restart'\n", `f:6: rule.a.step 2: unknown action "restart"`},
+		{"unknown action", "[rule.a]\nwhen = 'true'\n[[rule.a.step]]\naction = 'notify'\n[[rule.a.step]]\naction = 'restart'\n", `f:6: rule.a.step 2: unknown action "restart": there are notify, restart-unit, signal-process, destroy-sockets, raise-tcp-mem, run-command`},
+		{"action with another sign", "[rule.a]\nwhen = 'true'\nstep = [{action = 'restart_unit'}]\n", `f:3: rule.a.step 1: action = "restart_unit": did you mean "restart-unit"?`},
 		{"misspelt action", "[rule.a]\nwhen = 'true'\nstep = [{action = 'notfy'}]\n", `f:3: rule.a.step 1: unknown action "notfy"; did you mean notify?`},
 		{"no action", "[rule.a]\nwhen = 'true'\n[[rule.a.step]]\nafter = '5s'\n[[rule.a.step]]\naction = 'notify'\n", `f:3: rule.a.step 1: has no action`},
 		{"bare after", "[rule.a]\nwhen = 'true'\n[[rule.a.step]]\naction = 'notify'\nafter = 5\n[[rule.a.step]]\naction = 'notify'\n", `f:5: rule.a.step 1: after = 5: a duration needs a unit, e.g. "5s"`},
@@ -338,7 +339,7 @@ func TestHash(t *testing.T) {
 func TestEffectiveTOML(t *testing.T) {
 	root := alone(t, map[string]string{
 		"usr/lib/tcpmemd/policy.d/a.toml": story + "text = \"it's \\\\ \\\"x\\\"\"\nlist = ['a', 1, 2.5, true]\n\"odd key\" = \"\\u001b[2J\"\n",
-		"etc/tcpmemd/policy.d/b.toml":     "[rule.leaking-service]\nmode = 'enforce'\nmin_coverage = '90%'\n[rule.other]\nwhen = 'true'\ntarget = 'top'\n",
+		"etc/tcpmemd/policy.d/b.toml":     "[rule.leaking-service]\nmode = 'enforce'\nmin_coverage = '90%'\n[rule.other]\nwhen = '''\n\ttrue ||\n\tfalse'''\ntarget = 'top'\n",
 	})
 	p := loadPolicy(t, Options{Root: root})
 	text := EffectiveTOML(p)
@@ -371,8 +372,10 @@ text = "it's \\ \"x\""
 severity = "warning"  # default
 mode = "observe"  # default
 for_each = "host"  # default
-target = "top"  # /b.toml:6
-when = "true"  # /b.toml:5
+target = "top"  # /b.toml:8
+when = '''
+	true ||
+	false'''  # /b.toml:7
 for = "0s"  # default
 cooldown = "15m"  # default
 budget = "4 per 1h"  # default

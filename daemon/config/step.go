@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -83,6 +84,9 @@ func (s *stepText) set(key string, v any, own map[string]any) (err error) {
 	case "action":
 		name, ok := v.(string)
 		if !ok || !pluginName.MatchString(name) {
+			if near := policy.Nearest(name, builtInNames()); near != "" {
+				return fmt.Errorf("did you mean %q?", near)
+			}
 			return errors.New(`must be the name of an action, e.g. "notify"`)
 		}
 		s.Action = name
@@ -144,7 +148,11 @@ func (o Options) checkStep(d *draft, r *policy.Rule, p placed, i int, s *stepTex
 		for i, a := range actions {
 			names[i] = a.Name
 		}
-		return []*Error{p.failStep(i, s, "action", unknown("action", s.Action, names))}
+		err := unknown("action", s.Action, names)
+		if policy.Nearest(s.Action, names) == "" {
+			err = fmt.Errorf("%w: there are %s", err, strings.Join(names, ", "))
+		}
+		return []*Error{p.failStep(i, s, "action", err)}
 	}
 	aboutMany := r.ForEach == policy.Host || r.ForEach == policy.Pod || r.ForEach == policy.Netns
 	if actions[at].Touches == policy.TouchesOwner && aboutMany && !r.TargetTop {

@@ -21,7 +21,7 @@ func (c *command) actions() *cobra.Command {
 		Long: `List actions, the newest first: when, by which rule, on whom, how it came out, and
 what the daemon measured afterwards. What a rule would have done while it
 observed is listed as dry-run. The line below has the id that explain takes.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseSince(since, c.now())
 			if err != nil {
@@ -98,7 +98,9 @@ func parseDuration(text string) (time.Duration, error) {
 func actionsPage(doc *api.Actions, since string, columns int, paint painter) []string {
 	if len(doc.Actions) == 0 {
 		s := "No action"
-		if since != "" {
+		if _, err := parseDuration(since); err == nil {
+			s += " in the last " + since
+		} else if since != "" {
 			s += " since " + prose.Escape(since)
 		}
 		return []string{s + "."}

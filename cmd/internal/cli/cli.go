@@ -78,14 +78,14 @@ type Env struct {
 func Main(ctx context.Context, env Env) int {
 	c := &command{Env: env}
 	root := c.root()
-	err := root.ExecuteContext(ctx)
+	at, err := root.ExecuteContextC(ctx)
 	if err == nil || c.watching && errors.Is(err, context.Canceled) {
 		return ExitOK // Ctrl-C is how a watch ends
 	}
 	if !c.running && !isUsage(err) {
 		err = &usageError{err} // cobra's own: an unknown command, wrong arguments
 	}
-	c.report(err)
+	c.report(at.CommandPath(), err)
 	return exitCode(err)
 }
 
@@ -161,8 +161,8 @@ func exitCode(err error) int {
 	}
 }
 
-// report says on standard error what went wrong and what to do.
-func (c *command) report(err error) {
+// report says on standard error what went wrong in a command and what to do.
+func (c *command) report(command string, err error) {
 	if err == errSaid {
 		return
 	}
@@ -173,7 +173,7 @@ func (c *command) report(err error) {
 	}
 	switch exitCode(err) {
 	case ExitUsage:
-		fmt.Fprintln(c.Stderr, `see "tcpmemctl --help"`)
+		fmt.Fprintf(c.Stderr, "see \"%s --help\"\n", command)
 	case ExitNotRunning:
 		fmt.Fprintln(c.Stderr, `start it with "systemctl start tcpmemd", or read the kernel without a daemon: add --direct`)
 	case ExitPermission:

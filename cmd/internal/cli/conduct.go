@@ -102,7 +102,8 @@ func keyWords(k *api.RuleKey) string {
 	case k.Action != "":
 		s += fmt.Sprintf(", step %d of %d: %s", k.Step, k.Steps, prose.Escape(k.Action))
 	}
-	if k.Choice != "" {
+	// That it was taken says the step already.
+	if k.Choice != "" && k.Choice != record.ChoseAct {
 		s += ": " + string(k.Choice)
 		if k.Guard != "" {
 			s += " by " + prose.Escape(k.Guard)

@@ -19,7 +19,7 @@ func (c *command) doctor() *cobra.Command {
 what each lack costs. With --direct the rights are those of the caller, without
 it those of the daemon. What lacks is a finding, not a failure: the exit code is
 0 as soon as every check could be made.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
 				doc, err := src.Doctor(ctx)

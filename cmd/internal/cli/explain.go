@@ -23,7 +23,7 @@ func (c *command) explain() *cobra.Command {
 values it saw, the mode and why it is in force, the guard that refused, the
 owner and by which evidence it is known, the runners-up, what came of it and
 what was measured afterwards.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("ID", "that of an incident, an action or a decision"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {

@@ -17,7 +17,7 @@ func (c *command) incidents() *cobra.Command {
 		Short: "What happened, from the first pending to the all-clear",
 		Long: `List incidents, the newest first. Each is one rule's episode; "incidents show ID"
 tells its story.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
 				doc, err := client.Incidents(ctx)
@@ -41,7 +41,7 @@ tells its story.`,
 		Long: `Tell an incident: who it was about, the ledger at its worst, what was decided by
 which numbers, what was done, what it brought, and sockets of the target as they
 were before the first action.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("ID", "tcpmemctl incidents lists them"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {

@@ -17,7 +17,7 @@ func (c *command) orphans() *cobra.Command {
 		Long: `Show the orphans: sockets whose last descriptor is closed and which the kernel
 still works on, by who left them behind and how that is known, against the limit
 net.ipv4.tcp_max_orphans.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
 				doc, err := src.Orphans(ctx, true)

@@ -18,7 +18,7 @@ func (c *command) owners() *cobra.Command {
 		Short: "Who holds the TCP memory, biggest first",
 		Long: `Show who holds the TCP memory, in which class of socket and by which evidence,
 and how much of the kernel's count that explains.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			group, err := api.ParseBy(by)
 			if err != nil {

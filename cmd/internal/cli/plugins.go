@@ -15,7 +15,7 @@ func (c *command) plugins() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugins",
 		Short: "The actions, and the programs that do them",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.showPlugins(cmd.Context(), (*api.Client).Plugins)
 		},
@@ -23,7 +23,7 @@ func (c *command) plugins() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "List actions: what they touch, their rights, and whether they run",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.showPlugins(cmd.Context(), (*api.Client).Plugins)
 		},
@@ -32,7 +32,7 @@ func (c *command) plugins() *cobra.Command {
 		Short: "Look at each plugin's file, start it, and let it describe itself",
 		Long: `Look at each plugin's file, its owner, folders and checksum, start it, and let it
 describe itself. The exit code is 1 where one cannot be used. Only root may.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.showPlugins(cmd.Context(), (*api.Client).PluginsVerify)
 		},

@@ -26,7 +26,7 @@ func (c *command) policy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Check, show and try policies",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.policyCheck(), c.policyShow(), c.policyVariables(), c.policyTest())
@@ -122,13 +122,13 @@ where there is a mistake.`,
 
 func (c *command) policyShow() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show",
+		Use:   "show [RULE...]",
 		Short: "The effective policy, with where each value is from",
 		Long: `Print the policy that the daemon decides by as one file, with where each value is
-from behind it. With --direct it is what the files of this host make now, without
-a daemon.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+from behind it, or only the RULEs of it. With --direct it is what the files of this
+host make now, without a daemon.`,
+		ValidArgsFunction: c.completeRule,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.direct {
 				l, err := c.load(cmd.Context(), "")
 				doc := &api.Policy{Version: api.Version, Text: config.EffectiveTOML(l.policy), Files: append(l.config.Files, l.policy.Files...), Broken: []string{}}
@@ -138,10 +138,18 @@ a daemon.`,
 				for _, m := range mistakesOf(err) {
 					doc.Broken = append(doc.Broken, m.Error())
 				}
+				text, pickErr := pickRules(doc.Text, args)
+				if pickErr != nil {
+					return pickErr
+				}
+				doc.Text = text
 				return errors.Join(c.put(doc, policyPage(doc)), err)
 			}
 			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
 				doc, err := client.Policy(ctx)
+				if err == nil {
+					doc.Text, err = pickRules(doc.Text, args)
+				}
 				if err != nil {
 					return nil, nil, err
 				}
@@ -149,6 +157,32 @@ a daemon.`,
 			})
 		},
 	}
+}
+
+// pickRules takes the rules of those names out of a policy's text, in its order;
+// all of it where there are none.
+func pickRules(text string, names []string) (string, error) {
+	if len(names) == 0 {
+		return text, nil
+	}
+	var known, picked []string
+	for _, part := range strings.Split(text, "\n\n[rule.")[1:] { // no value has an empty line before a bracket
+		name, _, _ := strings.Cut(part, "]")
+		known = append(known, name)
+		if slices.Contains(names, name) {
+			picked = append(picked, "[rule."+strings.TrimRight(part, "\n")+"\n")
+		}
+	}
+	for _, name := range names {
+		if slices.Contains(known, name) {
+			continue
+		}
+		if near := policy.Nearest(name, known); near != "" {
+			return "", usagef("no rule is called %.70q; did you mean %q?", name, near)
+		}
+		return "", usagef("no rule is called %.70q: there are %s", name, strings.Join(known, ", "))
+	}
+	return strings.Join(picked, "\n"), nil
 }
 
 // policyPage is the text as it is: it can be saved as a file.
@@ -201,7 +235,7 @@ func (c *command) policyVariables() *cobra.Command {
 		Long: `List the variables of conditions: their type and unit, and whether they are new with
 each sample of counters or with each scan of the sockets. Those of owners are for
 rules with for_each.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			doc := variables{Version: api.Version}
 			for _, v := range policy.Variables() {

@@ -293,7 +293,7 @@ func TestCutAnswer(t *testing.T) {
 	empty.Balance(0)
 	a := serve(t, empty)
 	for args, want := range map[string]string{
-		"actions": "No action since 7d.\n", "incidents": "No incident.\n", "plugins": "No action can be taken: there is no plugin.\n",
+		"actions": "No action in the last 7d.\n", "incidents": "No incident.\n", "plugins": "No action can be taken: there is no plugin.\n",
 	} {
 		if stdout, _, code := a.run(80, args); code != ExitOK || stdout != want {
 			t.Errorf("%s: exit %d, %q", args, code, stdout)

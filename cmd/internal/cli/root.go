@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ func (c *command) root() *cobra.Command {
 		Use:           "tcpmemctl",
 		Short:         "Show who holds this host's TCP memory",
 		Long:          about,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,6 +52,41 @@ func (c *command) root() *cobra.Command {
 		c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
 		c.doctor(), c.version())
 	return root
+}
+
+// noArgs is for commands that take none. Where they have others below them, the
+// argument is one that is not known.
+func noArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case !cmd.HasAvailableSubCommands():
+		return fmt.Errorf("%stakes no argument, and %.40q is one", named(cmd), args[0])
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("%sunknown command %.40q; did you mean %q?", named(cmd), args[0], near[0])
+	}
+	return fmt.Errorf("%sunknown command %.40q", named(cmd), args[0])
+}
+
+// oneArg is for commands that are about one thing; hint says how to name it.
+func oneArg(what, hint string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%swants one %s (%s), and there are %d", named(cmd), what, hint, len(args))
+		}
+		return nil
+	}
+}
+
+// named names a command at the start of a message, tcpmemctl itself by nothing.
+func named(cmd *cobra.Command) string {
+	_, name, below := strings.Cut(cmd.CommandPath(), " ")
+	if !below {
+		return ""
+	}
+	return name + ": "
 }
 
 // listFlags are for commands that print rows.
@@ -104,7 +140,7 @@ func (c *command) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if c.json {
 				return c.encode(map[string]any{"version": api.Version, "tcpmemctl_version": c.Version})

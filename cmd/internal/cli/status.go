@@ -15,7 +15,7 @@ func (c *command) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Level, fill, trend and the biggest owners",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
 				doc, err := src.Status(ctx)

@@ -23,7 +23,7 @@ func (c *command) act() *cobra.Command {
 		Long: `Take a step of the rule that fires, also where it only observes: the same guards
 look at it, it is paid from the same budgets, and it is recorded with who asked.
 First it says what it will do; on a terminal it asks. Only root may.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("INCIDENT", "tcpmemctl incidents lists them"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if request.Step < 0 {
@@ -181,11 +181,11 @@ func (c *command) toldResult(acted *api.Acted, records []record.Record, r *recor
 func (c *command) pause() *cobra.Command {
 	var why string
 	cmd := &cobra.Command{
-		Use:   "pause DURATION",
+		Use:   "pause DURATION --why TEXT",
 		Short: "Touch nothing for a while",
 		Long: `Touch nothing for so long, such as 30m, 2h or 1d (30 days at most): rules go on to
 decide, to record and to tell, and leases end as they would. Only root may.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("DURATION", "such as 30m, 2h or 1d"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := parseDuration(args[0])
 			switch {
@@ -207,7 +207,7 @@ decide, to record and to tell, and leases end as they would. Only root may.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&why, "why", "", "the reason, shown by status")
+	cmd.Flags().StringVar(&why, "why", "", "the reason as `TEXT`, shown by status (needed)")
 	return cmd
 }
 
@@ -232,7 +232,7 @@ func (c *command) resume() *cobra.Command {
 		Use:   "resume",
 		Short: "End a pause",
 		Long:  "End a pause. Only root may.",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.done(cmd.Context(), func(ctx context.Context, client *api.Client) (*api.Done, error) { return client.Resume(ctx) })
 		},
@@ -245,7 +245,7 @@ func (c *command) reset() *cobra.Command {
 		Short: "Let a rule start anew",
 		Long: `End what a rule fires for, and forget its cooldowns and what it spent of its
 budgets: the cause is found, it may go on. Only root may.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArg("RULE", "tcpmemctl policy show lists them"),
 		ValidArgsFunction: c.completeRule,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.done(cmd.Context(), func(ctx context.Context, client *api.Client) (*api.Done, error) {
@@ -273,7 +273,7 @@ func (c *command) reload() *cobra.Command {
 		Long: `Have the daemon read its configuration and policies again. With --wait it says
 what came of it: where a file is wrong the old configuration stays, and the exit
 code is 6. Only root may.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
 				doc, err := client.Reload(ctx, wait)

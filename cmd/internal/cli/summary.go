@@ -56,7 +56,7 @@ func trendLine(m *api.Memory, paint painter) string {
 	if eta := m.EtaPressureSeconds; eta != nil && m.UsedPages < m.PressurePages {
 		parts = append(parts, "under pressure in "+prose.Seconds(*eta))
 	}
-	if eta := m.EtaSeconds; eta != nil {
+	if eta := m.EtaSeconds; eta != nil && m.UsedPages < m.MaxPages {
 		parts = append(parts, paint.style("full in "+prose.Seconds(*eta), warn))
 	}
 	if m.Verdict != nil {
@@ -137,17 +137,21 @@ func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, pa
 		if c.Status == reading.CheckMismatch {
 			style = bad
 		}
-		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %d (tolerance %d)", prose.Escape(c.Name),
-			prose.Escape(c.Scope), paint.style(string(c.Status), style), betweenWords(c.Before, c.After), c.Seen, c.Tolerance))
+		amount := func(n int64) string { return fmt.Sprint(n) }
+		if c.Name == "memory" {
+			amount = prose.Bytes
+		}
+		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %s (tolerance %s)", prose.Escape(c.Name),
+			prose.Escape(c.Scope), paint.style(string(c.Status), style), betweenWords(amount(c.Before), amount(c.After)), amount(c.Seen), amount(c.Tolerance)))
 	}
 	return out
 }
 
-func betweenWords(before, after int64) string {
+func betweenWords(before, after string) string {
 	if before == after {
-		return fmt.Sprint(before)
+		return before
 	}
-	return fmt.Sprintf("%d, then %d", before, after)
+	return before + ", then " + after
 }
 
 // maxGaps bounds the gaps in a table; JSON has all.

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/expr-lang/expr/conf"
-	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -175,15 +174,6 @@ func bounded(text string) error {
 		}
 	}
 	return nil
-}
-
-// syntaxError keeps the parser's message and place.
-func syntaxError(text string, err error) error {
-	parseErr, ok := errors.AsType[*file.Error](err)
-	if !ok {
-		return &ConditionError{0, err}
-	}
-	return &ConditionError{offsetOf(text, parseErr.From), errors.New(parseErr.Message)}
 }
 
 // offsetOf gives the byte at which a rune starts: the parser counts runes.
