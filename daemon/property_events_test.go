@@ -84,15 +84,34 @@ func (silent) Watchdog() error     { return nil }
 
 // end stops a daemon in order and waits for it.
 func (l *life) end() {
+	w := l.w
+	w.mu.Lock()
+	good := w.bad == (runnerHabits{})
+	w.mu.Unlock()
 	l.stop()
 	<-l.ended
 	l.die("has stopped")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if good && w.live != w.base && w.bad == (runnerHabits{}) {
+		w.violation("the daemon stopped, and net.ipv4.tcp_mem is still %s", w.live)
+	}
 }
 
 // kill ends a daemon as kill -9 does: what it does from now on changes nothing.
 func (l *life) kill() {
 	l.w.mu.Lock()
 	l.killed = true
+	l.w.seen["kill"] = true
+	if l.w.touching > 0 {
+		l.w.seen["kill while an action runs"] = true
+	}
+	if len(l.open) > 0 {
+		l.w.seen["kill between intent and result, or effect"] = true
+	}
+	if l.w.live == l.w.raised {
+		l.w.seen["kill while tcp_mem is raised"] = true
+	}
 	l.w.mu.Unlock()
 	l.die("is killed")
 	l.stop()
@@ -190,13 +209,8 @@ var happenings = []happening{
 		return nil
 	})},
 	{"clock lost", 1, on(func(w *world, rng *rand.Rand) func() {
-		if w.unsynced {
-			return nil
-		}
-		// While nobody keeps it the clock says anything, and says so.
-		w.unsynced, w.saved = true, w.offset
-		w.offset += time.Duration(rng.IntN(200_000)-100_000) * time.Second
-		return func() { w.unsynced, w.offset = false, w.saved }
+		w.loseClock(rng)
+		return w.findClock
 	})},
 	{"rival", 1, on(func(w *world, rng *rand.Rand) func() { w.rival(rng); return nil })},
 	{"bad plugins", 6, on(func(w *world, rng *rand.Rand) func() {
@@ -218,6 +232,21 @@ var happenings = []happening{
 	{"restart", 2, func(w *world, l *life) *life { return w.again(l, false, false) }},
 	{"kill", 3, func(w *world, l *life) *life { return w.again(l, true, false) }},
 	{"reboot", 1, func(w *world, l *life) *life { return w.again(l, chance(w.rng, 0.5), true) }},
+}
+
+// loseClock: while nobody keeps it the clock says anything, and says so.
+func (w *world) loseClock(rng *rand.Rand) {
+	if !w.unsynced {
+		w.unsynced, w.saved = true, w.offset
+		w.offset += time.Duration(rng.IntN(200_000)-100_000) * time.Second
+		w.seen["clock lost"] = true
+	}
+}
+
+func (w *world) findClock() {
+	if w.unsynced {
+		w.unsynced, w.offset = false, w.saved
+	}
 }
 
 // rival sets net.ipv4.tcp_mem, as somebody who knows of no lease.
@@ -245,16 +274,14 @@ func (w *world) any(rng *rand.Rand) *who {
 
 // again has another daemon follow, on the same host or on one booted anew.
 func (w *world) again(l *life, kill, boot bool) *life {
-	name := "restart"
 	if kill {
-		name = "kill"
 		l.kill()
 	} else {
 		l.end()
 	}
 	time.Sleep(time.Duration(50+w.rng.IntN(20_000)) * time.Millisecond)
 	w.mu.Lock()
-	w.seen[name] = true
+	w.seen["restart"] = true
 	if boot {
 		w.seen["reboot"] = true
 		w.note("the host boots anew")
@@ -262,6 +289,10 @@ func (w *world) again(l *life, kill, boot bool) *life {
 		w.booted, w.slept = time.Now(), 0
 		w.base = triple{500, 700, 1000}
 		w.live, w.raised = w.base, triple{}
+		if chance(w.rng, 0.4) {
+			w.loseClock(w.rng) // until it is set right
+			w.later(time.Duration(20+w.rng.IntN(60))*time.Second, w.findClock)
+		}
 		for _, o := range slices.Clone(w.owners) {
 			if o.work != "bystander" {
 				w.remove(o)
@@ -440,7 +471,8 @@ func (w *world) calm(l *life) {
 	}
 	w.empty, w.partial, w.indexAge, w.coverage = false, false, 0, 0.95
 	w.scanTakes, w.scanFails, w.blind, w.listTakes = 10*time.Millisecond, false, false, 0
-	w.paused, w.stop, w.verdict, w.bad, w.orphans, w.unsynced = "", "", nil, runnerHabits{}, 0, false
+	w.paused, w.stop, w.verdict, w.bad, w.orphans = "", "", nil, runnerHabits{}, 0
+	w.findClock()
 	w.other = 0
 	close(w.release)
 	w.mu.Unlock()
