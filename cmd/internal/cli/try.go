@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,6 +120,9 @@ func (c *command) tryScene(l loaded, file, as string) error {
 	if err != nil {
 		return err
 	}
+	if err := expectsKnown(scene, l.policy.Rules, file); err != nil {
+		return err
+	}
 	enforce := scene.Enforce && as == "" || as == string(policy.Enforce)
 	p := c.player(l, enforce)
 	doc := &tried{Version: api.Version, Scene: &file, Events: []replay.Event{}, Expect: []expected{}}
@@ -141,6 +145,26 @@ func (c *command) tryScene(l loaded, file, as string) error {
 		return errSaid
 	}
 	return err
+}
+
+// expectsKnown: that a rule never fires which does not exist would always hold.
+func expectsKnown(scene *replay.Scene, rules []*policy.Rule, file string) error {
+	names := make([]string, len(rules))
+	for i, r := range rules {
+		names[i] = r.Name
+	}
+	var errs []error
+	for i, x := range scene.Expect {
+		if slices.Contains(names, x.Rule) {
+			continue
+		}
+		err := fmt.Errorf("expect %d: no rule is called %.70q", i+1, x.Rule)
+		if near := policy.Nearest(x.Rule, names); near != "" {
+			err = fmt.Errorf("%w; did you mean %q?", err, near)
+		}
+		errs = append(errs, &replay.SceneError{File: file, Err: err})
+	}
+	return errors.Join(errs...)
 }
 
 func (c *command) readScene(file string) ([]byte, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -113,8 +114,8 @@ func parseScene(text []byte) (*Scene, error) {
 	if err != nil {
 		return nil, plainly(err)
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return nil, fmt.Errorf("unknown key %q", unknown[0].String())
+	if err := unknownKeys(meta.Undecoded()); err != nil {
+		return nil, err
 	}
 	s := &Scene{
 		About: raw.About, Enforce: raw.As == "enforce", start: raw.Start.UTC(),
@@ -125,6 +126,29 @@ func parseScene(text []byte) (*Scene, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// unknownKeys names each, with the known one that is nearest where one is near.
+func unknownKeys(keys []toml.Key) error {
+	var errs []error
+	for _, key := range keys {
+		err := fmt.Errorf("unknown key %q", key.String())
+		if len(key) == 4 { // at.owner.KEY.name
+			key = toml.Key{key[0], key[1], key[3]}
+		}
+		var beside []string
+		table := strings.Join(key[:len(key)-1], ".")
+		for _, known := range SceneKeys() {
+			if last, ok := strings.CutPrefix(known, strings.TrimPrefix(table+".", ".")); ok && !strings.Contains(last, ".") {
+				beside = append(beside, last)
+			}
+		}
+		if near := policy.Nearest(key[len(key)-1], beside); near != "" {
+			err = fmt.Errorf("%w; did you mean %s?", err, near)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // plainly takes the library's own package off its messages.
@@ -210,7 +234,8 @@ func (n *size) UnmarshalTOML(v any) error {
 		if _, err := fmt.Sscanf(v+"B", "%g%s", &f, &unit); err != nil {
 			return fmt.Errorf("%.40q is no size such as \"64M\"", v)
 		}
-		shift := slices.Index([]string{"B", "KB", "MB", "GB", "TB"}, unit)
+		// 64MiB is how sizes are written elsewhere.
+		shift := slices.Index([]string{"B", "KB", "MB", "GB", "TB"}, strings.Replace(unit, "iBB", "B", 1))
 		if shift < 0 || !(f >= 0) || f*float64(uint64(1)<<(10*shift)) > maxBytes {
 			return fmt.Errorf("%.40q is no size such as \"64M\"", v)
 		}

@@ -20,7 +20,9 @@ func TestSceneMistakes(t *testing.T) {
 	}
 	for _, tt := range []struct{ text, want string }{
 		{"", "at: want two points in time or more"},
-		{"abuot = \"x\"\n" + two, `unknown key "abuot"`},
+		{"abuot = \"x\"\n" + two, `unknown key "abuot"; did you mean about?`},
+		{"[[at]]\ntiem = \"0s\"\n[[at]]\ntime = \"1m\"\n", `unknown key "at.tiem"; did you mean time?`},
+		{owner("system/x.service", `verdcit = "leak"`), `did you mean verdict?`},
 		{"as = \"enforcing\"\n" + two, `as = "enforcing": want observe or enforce`},
 		{"tcp_mem = [3, 2, 1]\n" + two, "tcp_mem: want [min, pressure, max]"},
 		{"sample = 5\n" + two, `5 is no duration such as "90s"`},
@@ -38,6 +40,7 @@ func TestSceneMistakes(t *testing.T) {
 		{owner("system/x.service", "classes = { orphans = 0.1 }"), `there is none called "orphans"`},
 		{owner("system/x.service", "evidence = { fd = 0.9, cgroup = 0.2 }"), "add up to 1.1"},
 		{owner("system/x.service", `unread = "1X"`), `"1X" is no size such as "64M"`},
+		{owner("system/x.service", `unread = "1MiX"`), `"1MiX" is no size such as "64M"`},
 		{owner("system/x.service", `kind = "slice"`), `kind = "slice": no kind of owner`},
 		{owner("system/x.service", `pod = "x"`), "want NAMESPACE/NAME"},
 		{two + "[[expect]]\nkey = \"x\"\n", "expect 1: want the name of a rule"},
