@@ -431,12 +431,14 @@ func TestRestartedInPlace(t *testing.T) {
 	h := newHost(t, rule(t, func(r *Rule) { r.ForEach, r.Steps = Container, r.Steps[1:] }))
 	o := leaker("", 5000)
 	o.Key, o.Kind, o.Unit, o.InvocationID, o.Container = "container/x", reading.KindContainer, "", "", &reading.Container{ID: "x"}
+	o.Sum.Bytes = 900 << 10
 	h.owners = []reading.Owner{o}
-	h.turns(10 * time.Second)
+	h.turns(6 * time.Minute)
+	h.owners[0].Sum.Bytes = 5000 << 10
+	h.owners[0].Evidence[reading.FD] = h.owners[0].Sum
 	h.owners[0].Holders = []reading.Holder{{PID: 8, StartTime: uint64(h.now.BootSeconds * 100)}}
-	h.log = nil
 	h.turns(30 * time.Second)
-	h.want("container/x firing", "container/x step 1 restart-unit waiting young")
+	h.want("container/x pending", "container/x firing", "container/x step 1 restart-unit waiting young")
 }
 
 // A mode that changes while a step is under way starts the steps anew after it.
