@@ -3,7 +3,7 @@
 // (Describe), whether its settings make sense (Validate), and has it act (Run)
 // and, where it can, take that back (Undo). A program in Go writes one type
 // that implements [Action] and calls [Serve]; in any other language
-// proto/remediate.proto is enough, spoken by the rules of tcpmemd-plugin(7).
+// proto/remediate.proto is enough, spoken by the rules below.
 //
 // What may act on whom is decided before, by tcpmemd: an action is only run on
 // a target that the guards let through. The action has the last look: it

@@ -81,7 +81,10 @@ func pluginsPage(doc *api.Plugins, columns int, paint painter) []string {
 		if !p.BuiltIn {
 			r.under = append(r.under, prose.Escape(p.Path))
 		}
-		if len(p.Missing) > 0 {
+		switch {
+		case undescribed(p) && p.Problem == nil:
+			r.under = append(r.under, paint.style("problem", bad)+": "+sentence(strings.Join(p.Missing, ", ")))
+		case len(p.Missing) > 0 && !undescribed(p):
 			r.under = append(r.under, paint.style("missing", bad)+": "+prose.Escape(strings.Join(p.Missing, ", ")))
 		}
 		if p.Problem != nil {
@@ -98,12 +101,19 @@ func pluginsPage(doc *api.Plugins, columns int, paint painter) []string {
 	return t.lines(columns, paint)
 }
 
+// undescribed: it could not even say which rights it needs.
+func undescribed(p *api.Plugin) bool {
+	return !p.BuiltIn && p.PluginVersion == nil && len(p.Missing) > 0
+}
+
 func pluginState(p *api.Plugin) (string, style) {
 	switch {
 	case p.Verified != nil && !*p.Verified:
 		return "broken", bad
 	case p.Verified != nil:
 		return "verified", good
+	case undescribed(p):
+		return "broken", bad
 	case len(p.Missing) > 0:
 		return "no rights", bad
 	case p.Running:

@@ -300,3 +300,18 @@ func TestCutAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestBrokenPlugin: one that could not be started lacks no rights, it is broken;
+// why is said once.
+func TestBrokenPlugin(t *testing.T) {
+	problem := "verify plugin append-line: no such file or directory"
+	for _, p := range []api.Plugin{
+		{Name: "append-line", Missing: []string{problem}},
+		{Name: "append-line", Missing: []string{problem}, Verified: new(bool), Problem: &problem},
+	} {
+		text := strings.Join(pluginsPage(&api.Plugins{Plugins: []api.Plugin{p}}, 0, false), "\n")
+		if !strings.Contains(text, "broken") || strings.Contains(text, "no rights") || strings.Count(text, problem) != 1 {
+			t.Errorf("\n%s", text)
+		}
+	}
+}
