@@ -44,7 +44,7 @@ func run() int {
 		fmt.Println("tcpmemd", version)
 		return exitOK
 	}
-	say := &speaker{out: os.Stdout, version: version, journal: os.Getenv("JOURNAL_STREAM") != ""}
+	say := &speaker{out: os.Stdout, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{journalSocket}}
 	log := slog.New(say.handler(os.Stderr))
 
 	loaded, broken := config.Load(config.Options{File: flags.config})

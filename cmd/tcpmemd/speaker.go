@@ -20,9 +20,10 @@ import (
 
 // speaker tells a person at the terminal, or the journal, what the daemon sees.
 type speaker struct {
-	out     io.Writer
-	version string
-	journal bool
+	out      io.Writer
+	version  string
+	journal  bool // out is the journal's
+	journald journald
 }
 
 // handler logs to standard error. The journal has times of its own.
@@ -76,9 +77,11 @@ func (s *speaker) level(from reading.Level, now daemon.Snapshot) {
 
 // event prints what was decided, done or seen: a line, and for a person at a
 // terminal what is below it.
-func (s *speaker) event(t event.Text, _ *record.Record) {
+func (s *speaker) event(t event.Text, r *record.Record) {
 	if s.journal {
-		fmt.Fprintln(s.out, t.Line)
+		if !s.journald.send(t, r) {
+			fmt.Fprintln(s.out, t.Line)
+		}
 		return
 	}
 	fmt.Fprintf(s.out, "%s %s\n", time.Now().UTC().Format("15:04:05Z"), t.Line)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -298,6 +299,14 @@ func TestCutAnswer(t *testing.T) {
 		if stdout, _, code := a.run(80, args); code != ExitOK || stdout != want {
 			t.Errorf("%s: exit %d, %q", args, code, stdout)
 		}
+	}
+}
+
+// TestSampleOfHiddenSockets: they have no addresses.
+func TestSampleOfHiddenSockets(t *testing.T) {
+	in := &record.Incident{Sample: []record.SocketLine{{Class: "hidden", Local: netip.AddrPort{}.String(), Remote: netip.AddrPort{}.String()}}}
+	if text := strings.Join(storyPage(in, time.Now(), 0, false), "\n"); strings.Contains(text, "invalid") {
+		t.Error(text)
 	}
 }
 
