@@ -44,7 +44,7 @@ var ruleKeys = []ruleKey{
 	conditionAt("when", func(r *policy.Rule) **policy.Condition { return &r.When }),
 	ruleAt("for", func(r *policy.Rule) *time.Duration { return &r.For }, between(0, 24*time.Hour), tomlDuration),
 	conditionAt("until", func(r *policy.Rule) **policy.Condition { return &r.Until }),
-	ruleAt("cooldown", func(r *policy.Rule) *time.Duration { return &r.Cooldown }, between(0, 7*24*time.Hour), tomlDuration),
+	ruleAt("cooldown", func(r *policy.Rule) *time.Duration { return &r.Cooldown }, between(0, policy.MaxCooldown), tomlDuration),
 	ruleAt("budget", func(r *policy.Rule) *policy.Budget { return &r.Budget }, parseBudget, tomlBudget),
 	{
 		name: "min_coverage",

@@ -84,7 +84,7 @@ func (m *Memory) left(key string, b Budget, now record.Stamp) int {
 func (m *Memory) forget(now record.Stamp, longest time.Duration) {
 	old := func(at record.Stamp) bool { return now.Since(at) >= longest }
 	m.Spends = slices.DeleteFunc(m.Spends, func(s Spend) bool { return now.Since(s.At) >= max(longest, s.Per) })
-	maps.DeleteFunc(m.Acted, func(_ string, at record.Stamp) bool { return old(at) })
+	maps.DeleteFunc(m.Acted, func(_ string, at record.Stamp) bool { return now.Since(at) >= max(longest, MaxCooldown) })
 	maps.DeleteFunc(m.Told, func(_ string, at record.Stamp) bool { return old(at) })
 	if m.Distrusted != nil && old(*m.Distrusted) {
 		m.Distrusted = nil

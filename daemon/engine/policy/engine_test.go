@@ -313,6 +313,11 @@ func TestGuards(t *testing.T) {
 			h.engine.mem.spend("y", []string{"unit system/queue.service restart-unit"}, 0, h.now)
 		}, ""},
 		{"budget", func(h *host) { h.engine.Distrust(h.now) }, ""},
+		{"cooldown", func(h *host) {
+			h.engine.Distrust(h.now)
+			h.cfg.Rules[0].Budget, h.cfg.Rules[0].Steps[0].Budget = Budget{1, 0}, Budget{1, 0}
+			h.engine.cfg.HostBudget = Budget{1, 0}
+		}, ""},
 		{"busy", func(h *host) { h.in.Busy = "another" }, ""},
 		{"rights", func(h *host) {
 			info := h.cfg.Actions["restart-unit"]
@@ -507,4 +512,23 @@ func TestSpentWhileGone(t *testing.T) {
 	h.log = nil
 	h.turns(25 * time.Second)
 	h.want("system/queue.service pending", "system/queue.service firing", "system/queue.service step 1 restart-unit held budget")
+}
+
+// So does its cooldown.
+func TestCooldownWhileGone(t *testing.T) {
+	h := newHost(t, rule(t, func(r *Rule) {
+		r.Cooldown, r.Steps = 24*time.Hour, []Step{{Action: "restart-unit", Budget: Budget{5, time.Hour}}}
+	}))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turns(20 * time.Second)
+	h.done(record.NoEffect)
+	without, with := h.cfg, h.cfg
+	without.Rules = nil
+	h.engine.Reload(without, h.now)
+	h.now = plus(h.now, 3*time.Hour)
+	h.turn()
+	h.engine.Reload(with, h.now)
+	h.log = nil
+	h.turns(25 * time.Second)
+	h.want("system/queue.service pending", "system/queue.service firing", "system/queue.service step 1 restart-unit waiting cooldown")
 }

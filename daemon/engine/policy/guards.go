@@ -71,8 +71,8 @@ var guards = []guard{
 	// for a step that is held for an hour.
 	{"settle", always, tooEarly},
 	{"young", always, ownerYoung},
-	{"cooldown", always, coolingDown},
 	{"budget", always, budgetSpent},
+	{"cooldown", always, coolingDown},
 	{"stale", soon, stale},
 	{"partial", soon, partial},
 	{"coverage", soon, underCovered},
@@ -321,6 +321,9 @@ func ownerYoung(a *attempt) string {
 // of one firing follow one another without it.
 func coolingDown(a *attempt) string {
 	at, ok := a.mem.Acted[pair(a.rule.Name, a.key)]
+	if lost := a.mem.Distrusted; lost != nil && !ok {
+		at, ok = *lost, true // it may have acted just before
+	}
 	if a.fired.BootID == at.BootID && a.fired.BootSeconds <= at.BootSeconds {
 		return ""
 	}

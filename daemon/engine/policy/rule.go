@@ -125,6 +125,10 @@ var (
 // on one key, and between two alerts of the same.
 const DefaultCooldown = 15 * time.Minute
 
+// MaxCooldown is the longest that a rule may ask for. So long it is remembered
+// when a rule acted, also of one that is gone for a while.
+const MaxCooldown = 7 * 24 * time.Hour
+
 // Touches says what an action can change.
 type Touches string
 
