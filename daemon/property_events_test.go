@@ -166,6 +166,11 @@ func (w *world) again(l *life, kill, boot bool) *life {
 	time.Sleep(time.Duration(50+w.rng.IntN(20_000)) * time.Millisecond)
 	w.mu.Lock()
 	w.seen["restart"] = true
+	if chance(w.rng, 0.08) {
+		w.lost = true
+		w.seen["budgets lost"] = true
+		w.note("the file of budgets is lost")
+	}
 	if boot {
 		w.seen["reboot"] = true
 		w.note("the host boots anew")

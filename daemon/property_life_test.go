@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -55,6 +56,10 @@ func (w *world) begin(law *lawSpec) *life {
 		Paused: func() PauseState { w.mu.Lock(); defer w.mu.Unlock(); return PauseState{Why: w.paused} },
 		Stop:   func() string { w.mu.Lock(); defer w.mu.Unlock(); return w.stop },
 		Say:    func(event.Text, *record.Record) {},
+	}
+	if w.lost {
+		now := w.stamp()
+		cfg.Memory, w.lost = policy.Memory{Distrusted: &now}, false
 	}
 	w.lives = append(w.lives, l)
 	w.mu.Unlock()

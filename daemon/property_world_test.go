@@ -58,6 +58,7 @@ type world struct {
 	bad   runnerHabits
 	lives []*life
 	kept  kept
+	lost  bool // what was spent, by the next daemon
 	oracle
 	seen  map[string]bool // what happened in this run
 	trace []string
