@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,7 +186,9 @@ func (j *judge) check(a *action) {
 		j.finish(a, record.Result{Outcome: record.Refused, Code: guard, Message: "right before acting: " + why})
 		return
 	}
-	a.before = j.measureNow(target)
+	if a.before = j.measureNow(target); a.dec.Info.Touches == policy.TouchesHost {
+		a.before.target = nil
+	}
 	a.request = j.request(a, target)
 	a.request.Plan = a.plan
 	if a.request.DryRun = a.dry; a.dec.Info.Lease && !a.dry && a.plan == nil {
@@ -245,6 +248,10 @@ func (j *judge) lent(a *action, err error) {
 		return
 	}
 	a.timer.Stop()
+	if errors.Is(err, errLent) {
+		j.finish(a, record.Result{Outcome: record.Refused, Code: "lease", Message: err.Error()})
+		return
+	}
 	if err != nil {
 		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is lent that could not be recorded first: " + err.Error()})
 		return
@@ -308,6 +315,9 @@ func (j *judge) finish(a *action, res record.Result) {
 		j.cfg.Say(a.text, &rec) // at least here
 	}
 	j.lease.unused(a)
+	if a.touches() && a.stage == runs && !a.dry && res.Outcome != record.Refused {
+		j.touched = now
+	}
 	j.engine.Resulted(&a.dec, res.Outcome, res.Code, now)
 	if !a.touches() {
 		a.stage = over
@@ -336,7 +346,7 @@ func (j *judge) request(a *action, target *policy.Target) *remediate.Request {
 	r := &remediate.Request{
 		ActionID: a.id, IncidentID: a.incident, Rule: d.Rule.Name, About: d.Rule.About, Key: d.Key(), Step: d.Record.Step,
 		Hostname: j.cfg.Hostname, BootID: a.began.BootID, Settings: remediate.Settings(j.settings(d.Step)),
-		Host: j.hostOf(), Sockets: socketsOf(a.sockets), SocketsLeftOut: a.leftOut,
+		Host: j.hostOf(), Sockets: socketsOf(a.sockets, &d.Info), SocketsLeftOut: a.leftOut,
 	}
 	if target != nil && target.Owner != nil {
 		r.Owner = j.ownerOf(target.Owner)
@@ -443,7 +453,19 @@ func (j *judge) ownerOf(o *reading.Owner) *remediate.Owner {
 	return out
 }
 
-func socketsOf(sockets []reading.Socket) []remediate.Socket {
+// socketsOf gives the sockets that an action may count on being the owner's:
+// what only a control group or a namespace says is told and not acted on. One
+// that ends connections has only those of the kinds that it may act on.
+func socketsOf(sockets []reading.Socket, info *policy.ActionInfo) []remediate.Socket {
+	sockets = slices.DeleteFunc(slices.Clone(sockets), func(s reading.Socket) bool {
+		switch s.Evidence {
+		case reading.FD:
+			return false
+		case reading.Listener, reading.ClosedBy, reading.LastSeen:
+			return info.Connections && !slices.Contains(info.Evidence, s.Evidence.String())
+		}
+		return true
+	})
 	inside := make(map[uint32]int) // a process of each namespace
 	for i := range sockets {
 		if s := &sockets[i]; s.Holder != nil {

@@ -34,8 +34,10 @@ type book struct {
 // page is an incident being written.
 type page struct {
 	record.Incident
-	stride, skipped int // of the points kept one is, after each halving, one of more
-	changed         bool
+	// Of stride points one is kept: next so far, the seen-th of them.
+	stride, seen int
+	next         record.Point
+	changed      bool
 	saved           record.Stamp
 }
 
@@ -165,26 +167,34 @@ func (b *book) point(at record.Point) {
 }
 
 func (p *page) point(at record.Point) {
-	p.changed = true
-	if p.skipped++; p.skipped < p.stride && at.Owners == nil {
-		return
+	if p.seen++; p.seen == 1 {
+		p.next = at
+	} else {
+		p.next = telling(p.next, at)
 	}
-	p.skipped = 0
-	p.Readings = append(p.Readings, at)
+	if p.seen < p.stride {
+		return // nor is it worth the disk
+	}
+	p.seen, p.changed = 0, true
+	p.Readings = append(p.Readings, p.next)
 	if len(p.Readings) < maxPoints {
 		return
 	}
-	// Keep each second, but the highest stays.
 	half := p.Readings[:0]
 	for i := 0; i+1 < len(p.Readings); i += 2 {
-		a, b := p.Readings[i], p.Readings[i+1]
-		if b.Used > a.Used || b.Used == a.Used && a.Owners == nil {
-			a = b
-		}
-		half = append(half, a)
+		half = append(half, telling(p.Readings[i], p.Readings[i+1]))
 	}
 	p.Readings = half
 	p.stride *= 2
+}
+
+// telling gives the point that tells more: the one with the owners, else the
+// higher one. The ledger at the worst is kept beside.
+func telling(a, b record.Point) record.Point {
+	if owners := b.Owners != nil; owners != (a.Owners != nil) && owners || owners == (a.Owners != nil) && b.Used > a.Used {
+		return b
+	}
+	return a
 }
 
 // ledger takes a full reading: what counts is the one at the worst.

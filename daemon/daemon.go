@@ -124,7 +124,8 @@ type Daemon struct {
 	snapshot atomic.Pointer[Snapshot]
 	asked    chan chan<- *reading.Reading
 
-	judge *judge
+	judge     *judge
+	reloading chan struct{} // full while files are read and taken over
 	// reported is the mode that answers name.
 	reported atomic.Pointer[policy.Mode]
 	inbox    chan func()   // what ran apart comes back here
@@ -171,7 +172,7 @@ func newDaemon(cfg Config) *Daemon {
 		cfg: cfg, started: time.Now(), log: cfg.Log,
 		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
 		asked: make(chan chan<- *reading.Reading),
-		inbox: make(chan func()), ended: make(chan struct{}),
+		inbox: make(chan func()), ended: make(chan struct{}), reloading: make(chan struct{}, 1),
 	}
 	d.life, d.die = context.WithCancel(context.Background())
 	d.judge = newJudge(&d.cfg, &d.now, cfg.Clock())

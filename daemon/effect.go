@@ -43,6 +43,9 @@ func (j *judge) measure(now record.Stamp) {
 		after.target = &bytes
 	}
 	e := judgeEffect(a.before, after, a.predicts, j.now.Level.Level)
+	if v := j.now.Trend.Verdict; a.dec.Info.Lease && e.Verdict == record.Helped && v != nil && v.Kind == reading.Leak {
+		e.Verdict, e.Why = record.NoEffect, "the memory leaks: a raise of the limits is no help"
+	}
 	e.AfterSeconds = now.Since(a.ran).Seconds()
 	j.effect(a, e, now)
 }

@@ -46,6 +46,9 @@ func (s *source) Act(ctx context.Context, r api.ActRequest, by record.Caller) (a
 
 // byHand decides a step that a person asks for.
 func (j *judge) byHand(r api.ActRequest, by record.Caller) (*api.Acted, error) {
+	if j.stopping {
+		return nil, errStopping
+	}
 	now := j.cfg.Clock()
 	p := j.book.find(r.Incident)
 	if p == nil {
@@ -80,6 +83,9 @@ func (j *judge) byHand(r api.ActRequest, by record.Caller) (*api.Acted, error) {
 		j.append(&rec, nil)
 		j.say(&rec, nil)
 		return acted, nil
+	}
+	if r.DryRun {
+		d.Budget = nil // it is paid from none, nor is it if the daemon ends meanwhile
 	}
 	a := &action{id: j.newID("a"), dec: d, incident: p.ID, began: now, dry: r.DryRun}
 	rec.Action, acted.Action = a.id, a.id
@@ -195,6 +201,12 @@ func (d *Daemon) Reload(ctx context.Context) error {
 func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, error) {
 	if d.cfg.Load == nil {
 		return nil, refuse("this daemon has no configuration to read")
+	}
+	select { // whoever reads last has the say
+	case d.reloading <- struct{}{}:
+		defer func() { <-d.reloading }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	p, err := d.cfg.Load(ctx)
 	if err != nil {

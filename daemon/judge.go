@@ -51,6 +51,7 @@ type judge struct {
 	readAt    record.Stamp // when the last full reading was taken
 	began     record.Stamp // when the scan behind it began
 	now       *Snapshot    // the loop's
+	touched   record.Stamp // when the last action that touched something ended
 	forced    string       // why the daemon may only observe, found while it runs
 
 	acting  *action   // the one that touches something
@@ -222,6 +223,7 @@ func (j *judge) input(now record.Stamp, fresh bool) policy.Input {
 	}
 	if j.now.Reading != nil {
 		in.Facts.Age = now.Since(j.readAt)
+		in.Overtaken = j.touched.BootID != "" && j.began.BootSeconds < j.touched.BootSeconds
 	}
 	if j.acting != nil {
 		in.Busy = j.acting.id

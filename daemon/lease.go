@@ -58,11 +58,13 @@ func (l *lease) base(live reading.TCPMem) reading.TCPMem {
 	return reading.TCPMem(l.plan.Base)
 }
 
+var errLent = errors.New("net.ipv4.tcp_mem is lent already: one lease at a time")
+
 // take makes a plan durable before it is carried out.
 func (l *lease) take(a *action, done func(error)) {
 	p, err := parsePlan(a.plan)
 	if err == nil && l.held != nil {
-		err = errors.New("there is a lease already")
+		err = errLent
 	}
 	if err != nil {
 		l.j.apart(func() { done(err) })

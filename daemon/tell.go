@@ -54,6 +54,7 @@ func (j *judge) word(a *action) {
 		return
 	}
 	a.request = j.request(a, &policy.Target{Owner: a.dec.Owner})
+	a.request.DryRun = a.dry
 	a.request.Text, a.request.Event, a.request.Severity = a.text.String(), a.text.Event, a.text.Severity
 	if r := j.now.Reading; r != nil && a.dec.Owner != nil {
 		for i := range r.Owners {
@@ -74,7 +75,11 @@ func (j *judge) told(a *action, res record.Result, answer *remediate.Response) {
 			j.cfg.Store.RemoveOutbox(a.redo.ID, j.recorded("outbox"))
 			j.outbox.remove(a.redo.ID)
 		}
-	case res.Outcome != record.Refused:
+	case res.Outcome == record.Refused:
+		if a.redo != nil { // it will not be willing the next time
+			j.outbox.giveUp(j, a.redo, a.request.Rule, res.Message)
+		}
+	default:
 		if answer != nil && len(answer.Retry) > 0 {
 			a.request.Settings = answer.Retry
 		}
@@ -128,14 +133,17 @@ const (
 )
 
 func (o *outbox) keep(j *judge, a *action, now record.Stamp) {
+	if a.dry {
+		return
+	}
 	entry := store.Outbox{ID: a.id, Action: a.dec.Info.Name, Born: now}
 	if a.redo != nil {
 		entry = *a.redo
 		o.remove(entry.ID)
 	}
 	if now.Since(entry.Born) > outboxAge {
-		j.cfg.Store.RemoveOutbox(entry.ID, j.recorded("outbox"))
-		j.event("undelivered", "warning", fmt.Sprintf("gave up telling of %s after %d attempts", a.request.Rule, entry.Attempts+1), nil)
+		entry.Attempts++
+		o.giveUp(j, &entry, a.request.Rule, "it is a day old")
 		return
 	}
 	text, err := json.Marshal(a.request)
@@ -148,6 +156,13 @@ func (o *outbox) keep(j *judge, a *action, now record.Stamp) {
 	entry.Request, entry.Next = text, later(now, wait)
 	o.waiting = append(o.waiting, entry)
 	j.cfg.Store.PutOutbox(entry, j.recorded("outbox"))
+}
+
+// giveUp forgets what cannot be told, and says so.
+func (o *outbox) giveUp(j *judge, entry *store.Outbox, rule, why string) {
+	o.remove(entry.ID)
+	j.cfg.Store.RemoveOutbox(entry.ID, j.recorded("outbox"))
+	j.event("undelivered", "warning", fmt.Sprintf("gave up telling of %s after %d attempts: %s", rule, entry.Attempts, why), nil)
 }
 
 func (o *outbox) remove(id string) {
@@ -180,8 +195,8 @@ func (o *outbox) turn(j *judge, now record.Stamp) {
 		rule := &policy.Rule{Name: req.Rule, About: req.About}
 		a.dec = policy.Decision{Rule: rule, Keys: []string{req.Key}, Info: j.policy.Actions[entry.Action], Step: &policy.Step{Action: entry.Action}}
 		if a.dec.Info.Touches != policy.TouchesNothing {
-			o.remove(entry.ID)
-			return // its plugin is not known any more, or another one now
+			o.giveUp(j, &entry, req.Rule, "there is no action "+entry.Action+" any more that only tells")
+			return
 		}
 		a.text.Line = req.Text
 		a.dec.Record = record.Decision{

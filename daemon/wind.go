@@ -91,7 +91,7 @@ func (j *judge) pending() bool {
 			return true
 		}
 	}
-	return false
+	return j.lease.ending
 }
 
 // abandon gives what does not end its result.
@@ -102,9 +102,12 @@ func (j *judge) abandon() {
 			j.lease.ran(a, &res) // it may be raised
 		}
 		j.finish(a, res)
+		if !a.touches() {
+			j.outbox.keep(j, a, j.cfg.Clock()) // twice rather than never
+		}
 		a.stage = over
 	}
-	j.acting, j.telling = nil, nil
+	j.acting, j.telling, j.lease.ending = nil, nil, false
 }
 
 // maxSockets is how many sockets of a target are kept: the biggest.

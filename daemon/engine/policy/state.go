@@ -19,7 +19,7 @@ type state struct {
 	gone  *record.Stamp // since when the key has no bytes
 
 	ladder
-	mode  Mode // effective, at the last look
+	mode  Mode  // effective, at the last look
 	told  []int // the steps, from 1, by which somebody was
 	shown record.State
 	// decided is the last decision, as far as people ask for it.
