@@ -48,7 +48,10 @@ func (b *blindness) set(j *judge, id, why string) {
 func (b *blindness) reading(j *judge, r *reading.Reading, _ record.Stamp) {
 	least, coverage := j.policy.MinCoverage, r.Ledger.Coverage
 	low := ""
-	if coverage < least && j.now.Level.Level >= reading.Pressure {
+	// The level outlasts the memory by half a minute. Right after an action that
+	// helped, what is left is hardly more than what the CPUs keep in reserve, and
+	// has no name: at or below min the kernel itself is out of pressure.
+	if coverage < least && j.now.Level.Level >= reading.Pressure && r.Sample.Used > r.Sample.Mem.Min {
 		low = fmt.Sprintf("only %.0f %% of the memory has a name, under pressure: %.0f %% are asked for", 100*coverage, 100*least)
 	}
 	b.set(j, "blind-coverage", low)

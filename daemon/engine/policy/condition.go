@@ -112,6 +112,9 @@ func (c *Condition) Numbers(v *Vars) record.Numbers {
 	numbers := make(record.Numbers, len(c.names))
 	for _, name := range c.names {
 		numbers[name.Name] = name.value(v)
+		if name.Name == "daemon.blind" { // a count says nothing to a person
+			numbers["daemon.blind_ids"] = append([]string{}, v.facts.Blind...)
+		}
 	}
 	return numbers
 }
