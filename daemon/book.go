@@ -38,7 +38,7 @@ type page struct {
 	stride, seen int
 	next         record.Point
 	changed      bool
-	saved           record.Stamp
+	saved        record.Stamp
 }
 
 func newBook(newID func(string) string, save func(*record.Incident)) *book {

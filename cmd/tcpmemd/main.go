@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/ability"
@@ -29,6 +30,9 @@ const (
 	exitConfiguration = 6
 )
 
+// flushTime is what an output may take at the end.
+const flushTime = time.Second
+
 func main() {
 	os.Exit(run())
 }
@@ -44,8 +48,11 @@ func run() int {
 		fmt.Println("tcpmemd", version)
 		return exitOK
 	}
-	say := &speaker{out: os.Stdout, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{journalSocket}}
-	log := slog.New(say.handler(os.Stderr))
+	out, errs := newLines(os.Stdout), newLines(os.Stderr)
+	defer out.flush(flushTime)
+	defer errs.flush(flushTime)
+	say := &speaker{out: out, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{journalSocket}}
+	log := slog.New(say.handler(errs))
 
 	loaded, broken := config.Load(config.Options{File: flags.config})
 	if flags.check {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ type parts struct {
 	clock  *clock.Clock
 	runner *runner.Runner // nil where actions cannot be run
 	store  *store.Store   // nil where nothing can be recorded
-	forced []string       // why the daemon may only observe
+	forced []string       // why the daemon may only observe, for as long as it runs
 }
 
 // assemble opens what a daemon rests on. What is missing but not vital forces
@@ -110,21 +111,22 @@ func assemble(ctx context.Context, loaded config.Loaded, broken error, f flags, 
 		Protect: c.Protect, TableBytes: c.State.TableBytes, Log: log, Clock: p.clock.Now,
 	}
 	cfg.Hostname, _ = os.Hostname()
-	if broken != nil {
-		p.force("the configuration is broken: " + firstLine(broken))
-	}
 	if err := p.openStore(&cfg, int64(c.State.MaxBytes)); err != nil {
 		return nil, cfg, err
 	}
 	p.openRunner(&cfg, c.Plugins)
 	p.watchPause(&cfg)
 	pol, err := p.policy(ctx, loaded)
+	forced := slices.Clone(p.forced)
+	if broken != nil {
+		forced = append(forced, "the configuration is broken: "+firstLine(broken))
+	}
 	if err != nil {
 		log.Error("load policy: what is wrong is left out, and nothing is touched", "err", err)
 		pol.Broken = append(pol.Broken, err.Error())
-		p.force("a policy file is broken: " + firstLine(err))
+		forced = append(forced, "a policy file is broken: "+firstLine(err))
 	}
-	pol.Forced = strings.Join(p.forced, "; ")
+	pol.Forced = strings.Join(forced, "; ")
 	cfg.Policy = pol
 	cfg.Load = p.reload
 	return p, cfg, nil
@@ -203,18 +205,9 @@ func (p *parts) watchPause(cfg *daemon.Config) {
 		return
 	}
 	path := filepath.Join(p.runtime, pausefile.Name)
-	cfg.Paused = func() daemon.PauseState {
-		if f := pausefile.Read(path, p.clock.Now()); f != nil {
-			return daemon.PauseState{Why: f.Why, Since: f.Since, Until: f.Until, By: f.By}
-		}
-		return daemon.PauseState{}
-	}
-	cfg.Stop = func() string {
-		if f := pausefile.Read(path, p.clock.Now()); f != nil && f.Until == nil {
-			return f.Why
-		}
-		return stop
-	}
+	file := &pauseLook{path: path, now: p.clock.Now, read: pausefile.Read}
+	cfg.Paused = file.paused
+	cfg.Stop = func() string { return cmp.Or(file.stop(), stop) }
 	cfg.SetPause = func(s daemon.PauseState) error {
 		if s.Why == "" {
 			return pausefile.Remove(path)
@@ -296,6 +289,7 @@ func (p *parts) reload(ctx context.Context) (daemon.Policy, error) {
 		return daemon.Policy{}, err
 	}
 	pol, err := p.policy(ctx, loaded)
+	pol.Forced = strings.Join(p.forced, "; ")
 	now, then := loaded.Config, p.config
 	for what, same := range map[string]bool{
 		"sample and scan": now.Sample == then.Sample && now.Scan == then.Scan,

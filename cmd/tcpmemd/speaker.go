@@ -19,6 +19,7 @@ import (
 )
 
 // speaker tells a person at the terminal, or the journal, what the daemon sees.
+// The loop speaks: out must not make it wait.
 type speaker struct {
 	out      io.Writer
 	version  string
@@ -57,7 +58,11 @@ func (s *speaker) firstReading(r *reading.Reading) {
 		return // the status line and tcpmemctl say it
 	}
 	columns := 80
-	if f, ok := s.out.(*os.File); ok {
+	out := s.out
+	if l, ok := out.(*lines); ok {
+		out = l.to
+	}
+	if f, ok := out.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
 			columns = w
 		}
