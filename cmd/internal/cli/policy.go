@@ -127,7 +127,9 @@ func (c *command) policyShow() *cobra.Command {
 		Long: `Print the policy that the daemon decides by as one file, with where each value is
 from behind it, or only the RULEs of it. With --direct it is what the files of this
 host make now, without a daemon.`,
-		ValidArgsFunction: c.completeRule,
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+			return c.completeRule(cmd, nil, begun)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.direct {
 				l, err := c.load(cmd.Context(), "")

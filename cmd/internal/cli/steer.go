@@ -185,7 +185,8 @@ func (c *command) pause() *cobra.Command {
 		Short: "Touch nothing for a while",
 		Long: `Touch nothing for so long, such as 30m, 2h or 1d (30 days at most): rules go on to
 decide, to record and to tell, and leases end as they would. Only root may.`,
-		Args: oneArg("DURATION", "such as 30m, 2h or 1d"),
+		Args:              oneArg("DURATION", "such as 30m, 2h or 1d"),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := parseDuration(args[0])
 			switch {

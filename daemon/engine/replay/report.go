@@ -192,7 +192,7 @@ func when(all []time.Time) string {
 		if n := counts[name]; len(names) > 1 || n > 1 {
 			names[i] = fmt.Sprintf("%s %s", times(n), name)
 		} else {
-			names[i] = name + " at " + all[0].Format(time.TimeOnly)
+			names[i] = "on " + all[0].Format("2006-01-02 at 15:04:05")
 		}
 	}
 	return strings.Join(names, ", ")
