@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -27,7 +28,9 @@ func alone() (*judge, *outboxed) {
 		Say: func(event.Text, *record.Record) {}, Stop: func() string { return "" }, Runner: idle{},
 	}
 	cfg.Policy.Actions = map[string]policy.ActionInfo{"notify": {Name: "notify", Touches: policy.TouchesNothing}}
-	return newJudge(&cfg, &Snapshot{}, at), kept
+	j := newJudge(&cfg, &Snapshot{}, at)
+	j.post = func(func()) {}
+	return j, kept
 }
 
 type outboxed struct {
@@ -217,4 +220,58 @@ func TestReloadsTakeTurns(t *testing.T) {
 			t.Errorf("the policy in force is the %s one", got)
 		}
 	})
+}
+
+// All who were told of an incident learn of its end, also where the key that
+// ends it is not the one that they were told of.
+func TestEndIsToldToAllWhoWereTold(t *testing.T) {
+	j, kept := alone()
+	rule := &policy.Rule{Name: "leak", When: new(policy.Condition), Steps: []policy.Step{
+		{Action: "notify"}, {Action: "restart-unit"}, {Action: "notify", Settings: []byte(`{"command":"page"}`)}, {Action: "notify"},
+	}}
+	change := func(key string, phase record.Phase, told ...int) {
+		j.changed(&policy.Change{Rule: rule, Key: key, State: record.State{Phase: phase}, Told: told}, j.cfg.Clock())
+	}
+	change("a", record.Firing)
+	change("b", record.Firing)
+	change("a", record.Ended, 1, 3, 4)
+	if len(j.telling) != 0 {
+		t.Error("its end is told while it goes on")
+	}
+	change("b", record.Ended)
+	var steps []string
+	for _, a := range j.telling {
+		steps = append(steps, a.dec.Step.Action+string(a.dec.Step.Settings))
+	}
+	if want := []string{"notify", `notify{"command":"page"}`}; !slices.Equal(steps, want) {
+		t.Errorf("the end is told by %q, want %q (kept %q)", steps, want, kept.put)
+	}
+}
+
+// An incident of many keys, which come and go, goes on for as long as one fires.
+func TestIncidentOfManyKeys(t *testing.T) {
+	j, _ := alone()
+	rule := &policy.Rule{Name: "leak", When: new(policy.Condition)}
+	change := func(key int, phase record.Phase) {
+		j.changed(&policy.Change{Rule: rule, Key: fmt.Sprint(key), State: record.State{Phase: phase}}, j.cfg.Clock())
+	}
+	for key := range maxKeys + 5 {
+		change(key, record.Firing)
+	}
+	for key := range maxKeys + 4 {
+		change(key, record.Ended)
+	}
+	p := j.book.open["leak"]
+	if p == nil {
+		t.Fatal("it is over while a key fires")
+	}
+	change(1000, record.Firing)
+	if len(p.Keys) != maxKeys || p.key("1000") == nil || p.LeftOut.Keys != 6 {
+		t.Errorf("%d keys, %d left out, the new one is %v", len(p.Keys), p.LeftOut.Keys, p.key("1000"))
+	}
+	change(1000, record.Ended)
+	change(maxKeys+4, record.Ended)
+	if j.book.open["leak"] != nil {
+		t.Error("it goes on for ever")
+	}
 }

@@ -37,6 +37,8 @@ type page struct {
 	// Of stride points one is kept: next so far, the seen-th of them.
 	stride, seen int
 	next         record.Point
+	firing       map[string]bool
+	told         []int // the steps that somebody was told by, for any of its keys
 	changed      bool
 	saved        record.Stamp
 }
@@ -70,7 +72,7 @@ func (b *book) change(c *policy.Change, now record.Stamp) (p *page, opened, clos
 	p = b.open[c.Rule.Name]
 	switch {
 	case c.State.Phase == record.Firing && p == nil:
-		p = &page{stride: 1, Incident: record.Incident{
+		p = &page{stride: 1, firing: make(map[string]bool), Incident: record.Incident{
 			Version: record.Version, ID: b.newID("i"), Rule: c.Rule.Name, About: c.Rule.About,
 			Severity: string(c.Rule.Severity), Mode: c.State.Mode, Began: c.State.Since, Fired: now,
 			Keys: []record.KeyState{}, Records: []record.Record{}, Sample: []record.SocketLine{},
@@ -85,8 +87,19 @@ func (b *book) change(c *policy.Change, now record.Stamp) (p *page, opened, clos
 		return nil, false, false
 	}
 	p.changed = true
+	for _, step := range c.Told {
+		if !slices.Contains(p.told, step) {
+			p.told = append(p.told, step)
+		}
+	}
 	p.take(c, now)
-	if c.State.Phase == record.Ended && !slices.ContainsFunc(p.Keys, func(k record.KeyState) bool { return k.Phase == record.Firing }) {
+	switch c.State.Phase {
+	case record.Firing:
+		p.firing[c.Key] = true
+	case record.Ended:
+		delete(p.firing, c.Key)
+	}
+	if c.State.Phase == record.Ended && len(p.firing) == 0 {
 		p.Ended, p.End = &now, c.State.End
 		delete(b.open, c.Rule.Name)
 		closed = true
@@ -102,7 +115,9 @@ func (p *page) take(c *policy.Change, now record.Stamp) {
 		}
 		if len(p.Keys) >= maxKeys {
 			p.LeftOut.Keys++
-			return
+			if !p.makeRoom() {
+				return
+			}
 		}
 		p.Keys = append(p.Keys, record.KeyState{Key: c.Key, Began: c.State.Since})
 		k = &p.Keys[len(p.Keys)-1]
@@ -120,6 +135,17 @@ func (p *page) take(c *policy.Change, now record.Stamp) {
 	}
 	worse(k, c.State.Owner)
 	slices.SortStableFunc(p.Keys, func(a, b record.KeyState) int { return cmp.Compare(bytesOf(&b), bytesOf(&a)) })
+}
+
+// makeRoom forgets the smallest key that is over.
+func (p *page) makeRoom() bool {
+	for i := len(p.Keys) - 1; i >= 0; i-- {
+		if p.Keys[i].Phase == record.Ended {
+			p.Keys = slices.Delete(p.Keys, i, i+1)
+			return true
+		}
+	}
+	return false
 }
 
 // key gives the state of a key, nil if there is none.

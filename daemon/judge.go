@@ -252,9 +252,7 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	if closed {
 		p.log(&rec)
 		j.book.write(p, now)
-		if len(c.Told) > 0 {
-			j.tellEnd(c, p, now)
-		}
+		j.tellEnd(c, p, now)
 	}
 	if opened {
 		j.book.write(p, now)

@@ -91,14 +91,18 @@ func (j *judge) told(a *action, res record.Result, answer *remediate.Response) {
 	}
 }
 
-// tellEnd tells those who were told of a firing that it is over.
+// tellEnd tells all who were told of an incident, of whichever key, that it is
+// over.
 func (j *judge) tellEnd(c *policy.Change, p *page, now record.Stamp) {
-	for i := range c.Rule.Steps {
-		step := &c.Rule.Steps[i]
+	ends := make(map[string]bool) // who is told by two steps learns of the end once
+	for _, n := range p.told {
+		step := &c.Rule.Steps[n-1]
 		info := j.policy.Actions[step.Action]
-		if info.Touches != policy.TouchesNothing {
+		who := step.Action + string(step.Settings)
+		if info.Touches != policy.TouchesNothing || ends[who] {
 			continue
 		}
+		ends[who] = true
 		state := c.State
 		d := policy.Decision{
 			Rule: c.Rule, Keys: []string{c.Key}, Info: info, Step: step,
@@ -114,7 +118,6 @@ func (j *judge) tellEnd(c *policy.Change, p *page, now record.Stamp) {
 			Action: a.id, Decision: &d.Record,
 		}, nil)
 		j.queueTelling(a)
-		return // one end for one incident
 	}
 }
 
