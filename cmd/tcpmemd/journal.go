@@ -41,8 +41,11 @@ func (j journald) send(t event.Text, r *record.Record) bool {
 // lines (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
 func journalEntry(t event.Text, r *record.Record) []byte {
 	fields := [][2]string{
-		{"MESSAGE", t.Line}, {"MESSAGE_ID", event.KindOf(t.Event).MessageID}, {"PRIORITY", priority(t.Severity)},
-		{"SYSLOG_IDENTIFIER", "tcpmemd"}, {"TCPMEMD_EVENT", t.Event},
+		{"MESSAGE", t.Line},
+		{"MESSAGE_ID", event.KindOf(t.Event).MessageID},
+		{"PRIORITY", priority(t.Severity)},
+		{"SYSLOG_IDENTIFIER", "tcpmemd"},
+		{"TCPMEMD_EVENT", t.Event},
 	}
 	if r != nil {
 		fields = append(fields, [][2]string{

@@ -21,7 +21,7 @@ func TestSceneMistakes(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"", "at: want two points in time or more"},
 		{"abuot = \"x\"\n" + two, `unknown key "abuot"; did you mean about?`},
-		{"[[at]]\ntiem = \"0s\"\n[[at]]\ntime = \"1m\"\n", `unknown key "at.tiem"; did you mean time?`},
+		{"[[at]]\ntme = \"0s\"\n[[at]]\ntime = \"1m\"\n", `unknown key "at.tme"; did you mean time?`},
 		{owner("system/x.service", `verdcit = "leak"`), `did you mean verdict?`},
 		{"as = \"enforcing\"\n" + two, `as = "enforcing": want observe or enforce`},
 		{"tcp_mem = [3, 2, 1]\n" + two, "tcp_mem: want [min, pressure, max]"},
