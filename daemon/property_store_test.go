@@ -198,7 +198,9 @@ func (s *shelf) finish(lane int, batch []write) {
 		told = append(told, batch[i].done...)
 		batch[i].done = nil
 	}
-	if err != nil && !s.closed {
+	if err != nil && s.closed {
+		s.work[lane] = nil // it gives up, and what follows is not written without it
+	} else if err != nil {
 		if lane == laneLog { // all that wait for it
 			for i := range s.work[lane] {
 				told = append(told, s.work[lane][i].done...)
