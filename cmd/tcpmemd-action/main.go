@@ -4,9 +4,11 @@
 //
 //	tcpmemd-action NAME              serves the action
 //	tcpmemd-action --launch ...      executes a plugin with the rights it declared
+//	tcpmemd-action --end-leases FILE gives back what a daemon that ended had lent
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -24,6 +26,9 @@ func main() {
 	args := os.Args[1:]
 	if len(args) > 0 && args[0] == "--launch" {
 		os.Exit(launch.Main(args[1:]))
+	}
+	if len(args) == 2 && args[0] == "--end-leases" {
+		os.Exit(endLeases(context.Background(), args[1], "/proc", os.Stderr))
 	}
 	if len(args) == 1 {
 		if a := builtin.Find(version, args[0]); a != nil {
