@@ -147,7 +147,7 @@ func (l *life) reset(rule string) {
 	w.note("reset of %s: %v", rule, err)
 	if err == nil {
 		for _, n := range w.intents {
-			if n.rec.Rule == rule {
+			if n.rec.Rule == rule || w.seen["budgets lost"] { // who resets one trusts all again
 				n.forget = true
 			}
 		}
