@@ -14,17 +14,29 @@ import (
 const (
 	journalSocket = "/run/systemd/journal/socket"
 	// journalTime bounds the wait for a journal whose queue is full: the loop
-	// speaks.
+	// speaks. After it the journal is not asked for journalRest.
 	journalTime = 20 * time.Millisecond
+	journalRest = 10 * time.Second
 )
 
 // journald sends events with what standard output cannot carry: the kind's
 // MESSAGE_ID, a priority, and the unit that was acted on, so that journalctl -u
 // of that unit says who restarted it.
-type journald struct{ socket string }
+type journald struct {
+	socket string
+	rest   time.Time // until then it is left alone
+}
 
 // send reports whether the journal took it.
-func (j journald) send(t event.Text, r *record.Record) bool {
+func (j *journald) send(t event.Text, r *record.Record) (took bool) {
+	if time.Now().Before(j.rest) {
+		return false
+	}
+	defer func() {
+		if !took {
+			j.rest = time.Now().Add(journalRest)
+		}
+	}()
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: j.socket, Net: "unixgram"})
 	if err != nil {
 		return false

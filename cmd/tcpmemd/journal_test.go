@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -20,7 +21,7 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	say := &speaker{out: &out, journal: true, journald: journald{path}}
+	say := &speaker{out: &out, journal: true, journald: journald{socket: path}}
 	text := event.Text{Event: event.ActionEffect, Severity: event.Critical, Line: "x: helped"}
 	read := func() string {
 		b := make([]byte, 4096)
@@ -60,5 +61,28 @@ func TestJournal(t *testing.T) {
 	say.event(text, nil)
 	if got := out.String(); got != "x: helped\n" {
 		t.Errorf("without a journal: %q", got)
+	}
+}
+
+// TestStuckJournal: one that takes nothing delays one event, not each.
+func TestStuckJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var out bytes.Buffer
+	say := &speaker{out: &out, journal: true, journald: journald{socket: path}}
+	const events = 5000 // more than net.unix.max_dgram_qlen
+	start := time.Now()
+	for range events {
+		say.event(event.Text{Event: event.Held, Line: "x"}, nil)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("%d events took %v", events, took)
+	}
+	if n := strings.Count(out.String(), "x\n"); n == 0 || n == events {
+		t.Errorf("%d of %d events are lines", n, events)
 	}
 }

@@ -51,7 +51,7 @@ func run() int {
 	out, errs := newLines(os.Stdout), newLines(os.Stderr)
 	defer out.flush(flushTime)
 	defer errs.flush(flushTime)
-	say := &speaker{out: out, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{journalSocket}}
+	say := &speaker{out: out, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{socket: journalSocket}}
 	log := slog.New(say.handler(errs))
 
 	loaded, broken := config.Load(config.Options{File: flags.config})
