@@ -131,7 +131,7 @@ func TestEndOfALeaseIsWaitedFor(t *testing.T) {
 func TestSocketsOfWeakEvidence(t *testing.T) {
 	var all []reading.Socket
 	for e := range reading.NumEvidence {
-		all = append(all, reading.Socket{Cookie: reading.Cookie(e), Evidence: reading.Evidence(e)})
+		all = append(all, reading.Socket{Cookie: reading.Cookie(e), Evidence: e})
 	}
 	for name, tc := range map[string]struct {
 		info policy.ActionInfo
@@ -274,4 +274,48 @@ func TestIncidentOfManyKeys(t *testing.T) {
 	if j.book.open["leak"] != nil {
 		t.Error("it goes on for ever")
 	}
+}
+
+// What takes the daemon's hands away at its start is an event, and a stop is
+// told apart from a pause.
+func TestToldWhatStandsAgainstActing(t *testing.T) {
+	j, kept := alone()
+	j.policy.Broken = []string{"x.toml:3: no such key"}
+	j.cfg.Memory.Distrusted = &j.started
+	j.apart = func(func()) {}
+	stop := PauseState{Why: "the file is there"}
+	j.cfg.Paused = func() PauseState { return stop }
+	j.start()
+	j.pause.look(j, j.started)
+	end := later(j.started, time.Hour)
+	stop.Until = &end
+	j.pause.look(j, j.started)
+	stop = PauseState{}
+	j.pause.look(j, j.started)
+	want := []string{"daemon-started", "policy-broken", "budgets-lost", "emergency-stop", "paused", "resumed"}
+	if !slices.Equal(kept.events, want) {
+		t.Errorf("events %q, want %q", kept.events, want)
+	}
+	for _, id := range append(want, "blind-sample") {
+		if event.KindOf(id).ID != id {
+			t.Errorf("the catalogue has no %s", id)
+		}
+	}
+}
+
+// Counters that cannot be read are an event, with an end.
+func TestBlindSample(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		r.after(10 * time.Second)
+		r.tell(func() { r.failing = errors.New("boom") })
+		r.after(10 * time.Second)
+		if _, on := r.d.judge.blind.open["blind-sample"]; !on {
+			t.Error("it is not said")
+		}
+		r.tell(func() { r.failing = nil })
+		r.after(2 * time.Second)
+		if _, on := r.d.judge.blind.open["blind-sample"]; on {
+			t.Error("it has no end")
+		}
+	})
 }

@@ -139,8 +139,8 @@ func (p *page) take(c *policy.Change, now record.Stamp) {
 
 // makeRoom forgets the smallest key that is over.
 func (p *page) makeRoom() bool {
-	for i := len(p.Keys) - 1; i >= 0; i-- {
-		if p.Keys[i].Phase == record.Ended {
+	for i, k := range slices.Backward(p.Keys) {
+		if k.Phase == record.Ended {
 			p.Keys = slices.Delete(p.Keys, i, i+1)
 			return true
 		}

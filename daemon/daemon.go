@@ -179,6 +179,7 @@ func newDaemon(cfg Config) *Daemon {
 	d.judge.post, d.judge.apart, d.judge.life = d.post, d.runApart, d.life
 	d.judge.wantScan = func() { d.nextScan, d.thorough = time.Time{}, true }
 	d.judge.sockets = d.ownersSockets
+	d.judge.restate = func() { d.told("status", d.cfg.Notify.Status(d.status())) }
 	return d
 }
 
@@ -306,7 +307,12 @@ func (d *Daemon) turn(now time.Time) error {
 	} else {
 		d.now.Level = level.Next(d.now.Level, sampleOrNil(&d.now.Sample), now)
 	}
-	if err == nil && d.judge.running {
+	switch {
+	case !d.judge.running:
+	case err != nil:
+		d.judge.blind.set(d.judge, "blind-sample", "the counters cannot be read: "+err.Error())
+	default:
+		d.judge.blind.set(d.judge, "blind-sample", "")
 		d.judge.sampled()
 	}
 	d.publish()

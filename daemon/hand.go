@@ -250,6 +250,7 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 	}
 	out.Notes = append(append(out.Notes, p.Notes...), j.rightsMissing()...)
 	j.ready()
+	j.restate()
 	j.event("reloaded", "info", fmt.Sprintf("configuration and policy were read again: %d rules, mode %s", len(p.Rules), p.Mode), by)
 	return out
 }
@@ -259,7 +260,8 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 func (j *judge) rightsMissing() (notes []string) {
 	for name, info := range j.policy.Actions {
 		if info.Missing != "" && j.enforces(name) {
-			notes = append(notes, fmt.Sprintf("%s cannot work here: %s", name, info.Missing))
+			notes = append(notes, fmt.Sprintf(
+				"%s cannot work here: %s; its rules observe. The drop-in /usr/lib/tcpmemd/acting.conf says how to give the service its rights", name, info.Missing))
 		}
 	}
 	slices.Sort(notes)

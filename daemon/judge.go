@@ -64,6 +64,7 @@ type judge struct {
 	post     func(func()) // brings a function into the loop
 	apart    func(func()) // runs one outside of it
 	wantScan func()       // a full reading of every process, soon
+	restate  func()       // what the daemon may do has changed
 	sockets  lister
 	life     context.Context // of what runs apart: outlives the loop's own a little
 	stopping bool            // nothing new is begun
@@ -71,7 +72,7 @@ type judge struct {
 }
 
 func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
-	j := &judge{cfg: cfg, log: cfg.Log.With("part", "policy"), policy: cfg.Policy, now: now, started: started}
+	j := &judge{cfg: cfg, log: cfg.Log.With("part", "policy"), policy: cfg.Policy, now: now, started: started, restate: func() {}}
 	j.engine = policy.New(j.policy.Config, cfg.Memory)
 	j.book = newBook(j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
 	j.lease = newLease(j)
@@ -104,6 +105,15 @@ func (j *judge) start() {
 		text += ", only observing: " + why
 	}
 	j.event("daemon-started", "info", text, nil)
+	for _, what := range j.policy.Broken {
+		j.event("policy-broken", "critical", "left out, and everything only observes: "+what, nil)
+	}
+	if j.cfg.Memory.Distrusted != nil {
+		j.event("budgets-lost", "warning", "what was spent from budgets is lost: all count as spent for as long as they last", nil)
+	}
+	if why := j.cfg.Stop(); why != "" && j.cfg.Paused().Why == "" {
+		j.event("emergency-stop", "warning", "everything is stopped: "+why, nil)
+	}
 	j.rightsMissing()
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 }
@@ -137,6 +147,8 @@ func (j *judge) doing() string {
 		return "only observing: " + j.why()
 	case j.policy.Mode != policy.Enforce:
 		return "observing"
+	case j.cfg.Stop() != "":
+		return "stopped: " + j.cfg.Stop()
 	case j.pause.state.Why != "":
 		return "paused"
 	}
@@ -377,12 +389,18 @@ type PauseState struct {
 func (p *pause) look(j *judge, now record.Stamp) {
 	was := p.state
 	p.at, p.state = now, j.cfg.Paused()
+	stopped := func(s *PauseState) bool { return s.Why != "" && s.Until == nil }
 	switch {
-	case was.Why == "" && p.state.Why != "":
+	case stopped(&p.state) && !stopped(&was):
+		j.event("emergency-stop", "warning", "everything is stopped: "+p.state.Why, nil)
+	case p.state.Why != "" && (was.Why == "" || stopped(&was) && !stopped(&p.state)):
 		j.event("paused", "warning", "touching is paused: "+p.state.Why, nil)
 	case was.Why != "" && p.state.Why == "":
 		j.event("resumed", "info", "the pause is over", nil)
+	default:
+		return
 	}
+	j.restate()
 }
 
 func (p *pause) why(now record.Stamp) string {

@@ -119,6 +119,7 @@ func assemble(ctx context.Context, loaded config.Loaded, broken error, f flags, 
 	pol, err := p.policy(ctx, loaded)
 	forced := slices.Clone(p.forced)
 	if broken != nil {
+		pol.Broken = append(pol.Broken, broken.Error())
 		forced = append(forced, "the configuration is broken: "+firstLine(broken))
 	}
 	if err != nil {
