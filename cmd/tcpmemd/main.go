@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -101,6 +103,11 @@ func check(f flags, loaded config.Loaded, broken error) int {
 		return exitConfiguration
 	}
 	fmt.Println("configuration is valid")
+	for _, name := range slices.Sorted(maps.Keys(loaded.Config.Plugins)) {
+		if loaded.Config.Plugins[name].Path != "" {
+			fmt.Printf("not looked at: the file of plugin %s, and its settings; once tcpmemd runs, tcpmemctl plugins verify does\n", name)
+		}
+	}
 	return exitOK
 }
 

@@ -35,6 +35,10 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("[scan]\ncalm = 5\ncalmm = \"5s\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	plugin := filepath.Join(t.TempDir(), "plugin.toml")
+	if err := os.WriteFile(plugin, []byte("[plugin.mine]\npath = \"/nonexistent\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args string
 		code int
@@ -43,6 +47,7 @@ func TestExitCodes(t *testing.T) {
 		{"--version", exitOK, "tcpmemd "},
 		{"--help", exitOK, "Options:"},
 		{"--check", exitOK, "configuration is valid"},
+		{"--check --config " + plugin, exitOK, "not looked at: the file of plugin mine"},
 		{"--check --config " + broken, exitConfiguration, `broken.toml:2`},
 		{"--config " + broken, exitConfiguration, `scan.calmm`},
 		{"--config /nonexistent", exitConfiguration, "/nonexistent"},
