@@ -16,16 +16,18 @@ import (
 // The tests run this program: the test binary started again as the daemon.
 func TestMain(m *testing.M) {
 	scene.RunIfChild()
-	if os.Getenv("TCPMEMD_TEST_MAIN") != "" {
-		os.Exit(run())
+	runJob()
+	code := m.Run()
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir)
 	}
-	os.Exit(m.Run())
+	os.Exit(code)
 }
 
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), "TCPMEMD_TEST_MAIN=1")
+	cmd.Env = append(os.Environ(), envJob+"=daemon")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -70,7 +72,8 @@ func TestForeground(t *testing.T) {
 	scene.BuildT(t, scene.StartT(t, scene.ChildOptions{Comm: "task-queue"}),
 		scene.Spec{Kind: scene.Unread, Pairs: 100, Bytes: 30_000})
 	socket := filepath.Join(t.TempDir(), "tcpmemd.sock")
-	cmd := command(t, "--socket", socket)
+	state := filepath.Join(filepath.Dir(socket), "state")
+	cmd := command(t, "--socket", socket, "--state", state)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -84,7 +87,7 @@ func TestForeground(t *testing.T) {
 			t.Fatal("no control socket")
 		}
 	}
-	second, err := command(t, "--socket", socket).CombinedOutput()
+	second, err := command(t, "--socket", socket, "--state", state).CombinedOutput()
 	if err == nil || !strings.Contains(string(second), "another daemon") {
 		t.Errorf("a second daemon: %v\n%s", err, second)
 	}
