@@ -64,6 +64,11 @@ func (b *bench) run(only string) error {
 			return err
 		}
 	}
+	if wants("act") {
+		if err := b.act(); err != nil {
+			return err
+		}
+	}
 	if wants("sockets") {
 		return b.sockets()
 	}

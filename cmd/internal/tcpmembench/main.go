@@ -20,7 +20,7 @@ func main() {
 	scene.RunIfChild()
 	short := flag.Bool("short", false, "100,000 sockets only, and shorter times at rest")
 	bin := flag.String("bin", "bin", "`directory` with tcpmemd and tcpmemctl")
-	only := flag.String("only", "", "comma-separated `groups`: sockets, rest")
+	only := flag.String("only", "", "comma-separated `groups`: rest, act, sockets")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "tcpmembench: needs root: it reads other processes and namespaces as the daemon does")

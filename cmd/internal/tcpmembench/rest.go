@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +17,7 @@ import (
 // rest measures the daemon itself, as installed, with 10,000 sockets: at rest
 // with few and many namespaces, and then while it scans many sockets.
 func (b *bench) rest() error {
-	dir, err := os.MkdirTemp("", "tcpmembench")
+	dir, err := b.install()
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (b *bench) rest() error {
 }
 
 func (b *bench) restOnce(dir string, namespaces int, target float64) error {
-	d, err := b.start(dir)
+	d, err := b.start(dir, "")
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (b *bench) scanning(dir string) error {
 		return err
 	}
 	defer fleet.Stop()
-	d, err := b.start(dir)
+	d, err := b.start(dir, "")
 	if err != nil {
 		return err
 	}
@@ -106,15 +107,54 @@ func (b *bench) scanning(dir string) error {
 
 // running is a daemon under test.
 type running struct {
-	cmd    *exec.Cmd
-	socket string
+	cmd           *exec.Cmd
+	socket, state string
+	ended         chan struct{}
 }
 
-func (b *bench) start(dir string) (*running, error) {
-	d := &running{socket: filepath.Join(dir, "tcpmemd.sock")}
-	d.cmd = exec.CommandContext(b.ctx, b.bin+"/tcpmemd", "--socket", d.socket)
+// install copies the programs to where the daemon starts actions from: a folder
+// that nobody else may write, nor those above it.
+func (b *bench) install() (dir string, err error) {
+	if dir, err = os.MkdirTemp("/run", "tcpmembench-"); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"tcpmemd", "tcpmemd-action"} {
+		if out, err := exec.CommandContext(b.ctx, "cp", filepath.Join(b.bin, name), dir).CombinedOutput(); err != nil {
+			return dir, fmt.Errorf("copy programs: %w: %s", err, out)
+		}
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+// start starts the daemon of dir, as it is shipped or, with a configuration, by
+// that and the policy.d beside it; its state is new.
+func (b *bench) start(dir, config string) (*running, error) {
+	state, err := os.MkdirTemp(dir, "state")
+	if err != nil {
+		return nil, err
+	}
+	d := &running{socket: filepath.Join(dir, "tcpmemd.sock"), state: state}
+	args := []string{"--socket", d.socket, "--state", state}
+	if config != "" {
+		args = append(args, "--config", config)
+	}
+	d.cmd = exec.CommandContext(b.ctx, filepath.Join(dir, "tcpmemd"), args...)
+	d.cmd.Stderr = os.Stderr
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := d.cmd.Start(); err != nil {
+	started := make(chan error)
+	d.ended = make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the end of the thread would send the signal
+		defer runtime.UnlockOSThread()
+		defer close(d.ended)
+		if err := d.cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		started <- nil
+		_ = d.cmd.Wait() // how it ends, its output says
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start daemon: %w", err)
 	}
 	for range 300 {
@@ -130,7 +170,7 @@ func (b *bench) start(dir string) (*running, error) {
 
 func (d *running) stop() {
 	_ = d.cmd.Process.Signal(os.Interrupt)
-	_ = d.cmd.Wait()
+	<-d.ended
 }
 
 // cpu is what all its threads have used, in nanoseconds by the scheduler:
@@ -153,9 +193,11 @@ func (d *running) cpu() (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// memory reads /proc/PID/status, in KiB.
-func (d *running) memory() (anon, rss, peak int64) {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+func (d *running) memory() (anon, rss, peak int64) { return memoryOf(d.cmd.Process.Pid) }
+
+// memoryOf reads /proc/PID/status, in KiB.
+func memoryOf(pid int) (anon, rss, peak int64) {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
