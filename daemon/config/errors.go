@@ -10,7 +10,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // Error is one mistake in one file.
@@ -94,7 +94,7 @@ func unknownKey(e entry) error {
 }
 
 func unknown(what, name string, known []string) error {
-	if near := policy.Nearest(name, known); near != "" {
+	if near := nearest.Name(name, known); near != "" {
 		return fmt.Errorf("unknown %s %s; did you mean %s?", what, quote(name), near)
 	}
 	return fmt.Errorf("unknown %s %s", what, quote(name))

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // maxAbout bounds what a rule says of itself: it ends up in alerts.
@@ -168,7 +169,7 @@ func (d *draft) noWhen(names []string) *Error {
 	last := d.last()
 	err := fmt.Errorf("rule %s has no when", quote(d.name))
 	others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == d.name })
-	if near := policy.Nearest(d.name, others); near != "" {
+	if near := nearest.Name(d.name, others); near != "" {
 		err = fmt.Errorf("%w; did you mean rule.%s?", err, near)
 	}
 	return &Error{File: last.file.path, Line: last.line, Err: err}
@@ -236,7 +237,7 @@ func oneOf[T ~string](v any, known ...T) (T, error) {
 		}
 		words[i] = string(k)
 	}
-	if near := policy.Nearest(text, words); near != "" {
+	if near := nearest.Name(text, words); near != "" {
 		return "", fmt.Errorf("did you mean %q?", near)
 	}
 	return "", fmt.Errorf("must be one of %s", strings.Join(words, ", "))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // maxSteps bounds a rule's ladder.
@@ -84,7 +85,7 @@ func (s *stepText) set(key string, v any, own map[string]any) (err error) {
 	case "action":
 		name, ok := v.(string)
 		if !ok || !pluginName.MatchString(name) {
-			if near := policy.Nearest(name, builtInNames()); near != "" {
+			if near := nearest.Name(name, builtInNames()); near != "" {
 				return fmt.Errorf("did you mean %q?", near)
 			}
 			return errors.New(`must be the name of an action, e.g. "notify"`)
@@ -149,7 +150,7 @@ func (o Options) checkStep(d *draft, r *policy.Rule, p placed, i int, s *stepTex
 			names[i] = a.Name
 		}
 		err := unknown("action", s.Action, names)
-		if policy.Nearest(s.Action, names) == "" {
+		if nearest.Name(s.Action, names) == "" {
 			err = fmt.Errorf("%w: there are %s", err, strings.Join(names, ", "))
 		}
 		return []*Error{p.failStep(i, s, "action", err)}

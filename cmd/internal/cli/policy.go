@@ -13,6 +13,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // Abilities are the actions that a policy may name.
@@ -179,7 +180,7 @@ func pickRules(text string, names []string) (string, error) {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if near := policy.Nearest(name, known); near != "" {
+		if near := nearest.Name(name, known); near != "" {
 			return "", usagef("no rule is called %.70q; did you mean %q?", name, near)
 		}
 		return "", usagef("no rule is called %.70q: there are %s", name, strings.Join(known, ", "))

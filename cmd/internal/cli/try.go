@@ -19,6 +19,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/units"
@@ -159,7 +160,7 @@ func expectsKnown(scene *replay.Scene, rules []*policy.Rule, file string) error 
 			continue
 		}
 		err := fmt.Errorf("expect %d: no rule is called %.70q", i+1, x.Rule)
-		if near := policy.Nearest(x.Rule, names); near != "" {
+		if near := nearest.Name(x.Rule, names); near != "" {
 			err = fmt.Errorf("%w; did you mean %q?", err, near)
 		}
 		errs = append(errs, &replay.SceneError{File: file, Err: err})

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -234,7 +235,7 @@ func words(name, about string, values func() []string, parse func(string) (uint3
 		}
 		mask, ok := parse(value)
 		if !ok {
-			return nil, &valueError{msg: fmt.Sprintf("unknown %s %q", name, value), near: nearest(value, values())}
+			return nil, &valueError{msg: fmt.Sprintf("unknown %s %q", name, value), near: nearest.Name(value, values())}
 		}
 		return func(s *Subject) bool { return (get(s)&mask != 0) != (o == opNotEqual) }, nil
 	}

@@ -3,6 +3,8 @@ package filter
 import (
 	"fmt"
 	"slices"
+
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // Bounds of a filter: it may come over the socket from anyone in the group.
@@ -125,7 +127,7 @@ func (p *parser) term() (node, error) {
 	name := p.tok
 	i := slices.IndexFunc(fields, func(f field) bool { return f.name == name.text })
 	if i < 0 {
-		return nil, p.errorAt(name.at, nearest(name.text, Fields()), "unknown field %q", name.text)
+		return nil, p.errorAt(name.at, nearest.Name(name.text, Fields()), "unknown field %q", name.text)
 	}
 	n := &term{field: &fields[i]}
 	if err := p.advance(); err != nil {

@@ -61,51 +61,6 @@ func evidenceNames() []string {
 	return names
 }
 
-// nearest is the known name that is few edits away from what was written, or
-// begins with it; "" where none is.
-func nearest(written string, known []string) string {
-	written = strings.ToLower(written)
-	if len(written) > 32 {
-		return ""
-	}
-	best, distance := "", 1+max(1, len(written)/3)
-	for _, name := range known {
-		d := edits(written, name)
-		if len(written) > 1 && strings.HasPrefix(name, written) {
-			d = 1
-		}
-		if d < distance {
-			best, distance = name, d
-		}
-	}
-	return best
-}
-
-// edits counts the insertions, deletions, changes and swaps of neighbours
-// between two names (optimal string alignment).
-func edits(a, b string) int {
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			change := last[j]
-			if a[i] != b[j] {
-				change++
-			}
-			row[j+1] = min(change, last[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
-}
-
 // matchGlob reports whether the pattern, in which * stands for any characters
 // and ? for one byte, matches the whole name. It takes time linear in the
 // product at worst and remembers only the last star, so that no pattern

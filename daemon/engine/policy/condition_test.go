@@ -222,7 +222,7 @@ func TestCompileErrors(t *testing.T) {
 		{`fill > 0.7`, 0, `unknown variable "fill"; did you mean tcp.fill?`},
 		{`"é" != owner.nme`, 8, `unknown variable "owner.nme"; did you mean owner.name?`},
 		{`webhooks > 1`, 0, `unknown variable "webhooks"`},
-		{`tcp > 1`, 0, `unknown variable "tcp"`},
+		{`tcp > 1`, 0, `unknown variable "tcp"; did you mean tcp.used?`},
 		{`tcp.fill`, 4, "must be true or false, and is a share"},
 		{`tcp.fill + 1`, 9, "must be true or false, and is a number"},
 		{`tcp.fill > 70`, 9, "tcp.fill is a share: write 0.3 for 30 %"},

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 // compiler turns the tree of an expression into functions of Vars, checking
@@ -114,7 +116,7 @@ func unknownVariable(name string) error {
 	for i, v := range variables {
 		names[i] = v.Name
 	}
-	if near := Nearest(name, names); near != "" {
+	if near := nearest.Name(name, names); near != "" {
 		return fmt.Errorf("unknown variable %q; did you mean %s?", name, near)
 	}
 	return fmt.Errorf("unknown variable %q", name)

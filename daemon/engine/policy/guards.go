@@ -194,10 +194,15 @@ func notPID1s(a *attempt) string {
 }
 
 func protected(a *attempt) string {
-	if a.owner == nil || a.owner.Protected == "" {
+	switch {
+	case a.owner == nil:
 		return ""
+	case a.owner.Protected != "":
+		return "it is protected: " + a.owner.Protected
+	case a.in.OptOut != nil:
+		return a.in.OptOut(a.owner)
 	}
-	return "it is protected: " + a.owner.Protected
+	return ""
 }
 
 func shared(a *attempt) string {

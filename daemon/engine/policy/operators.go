@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 )
 
 func (c *compiler) compare(n *ast.BinaryNode, a, b operand) (operand, error) {
@@ -61,7 +63,7 @@ func (c *compiler) value(n ast.Node, v *Variable, o *operand) error {
 		}
 		rank := slices.Index(v.Values, value)
 		if rank < 0 {
-			if near := Nearest(value, v.Values); near != "" {
+			if near := nearest.Name(value, v.Values); near != "" {
 				return c.fail(n, "%s is never %q; did you mean %q?", v.Name, value, near)
 			}
 			return c.fail(n, "%s is never %q, it is one of %s", v.Name, value, strings.Join(v.Values, ", "))

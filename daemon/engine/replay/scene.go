@@ -10,7 +10,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -143,7 +143,7 @@ func unknownKeys(keys []toml.Key) error {
 				beside = append(beside, last)
 			}
 		}
-		if near := policy.Nearest(key[len(key)-1], beside); near != "" {
+		if near := nearest.Name(key[len(key)-1], beside); near != "" {
 			err = fmt.Errorf("%w; did you mean %s?", err, near)
 		}
 		errs = append(errs, err)
