@@ -83,6 +83,17 @@ func (h *host) hiding(share float64) *host {
 	return h
 }
 
+// full is a host whose pool is full and cannot grow: of the owner's share so
+// much stands still, and is hidden.
+func (h *host) full(stalled, hidden float64) *host {
+	bytes := float64(h.owner.Sum.Bytes)
+	h.owner.Verdict = nil
+	still := int64(stalled * bytes)
+	h.owner.Stalled = &still
+	h.owner.Classes[reading.Hidden].Bytes = int64(hidden * bytes)
+	return h
+}
+
 func (h *host) loaded() *host {
 	h.facts.Trend.Verdict = &reading.Verdict{Kind: reading.Load}
 	return h
@@ -143,6 +154,11 @@ func TestShipped(t *testing.T) {
 			{"a smaller one", calmHost().used(80_000).owns(0.3, reading.Leak, 0), no, no},
 			{"load", calmHost().used(80_000).owns(0.9, reading.Load, 0), no, no},
 			{"a slow peer", calmHost().used(80_000).owns(0.9, reading.SlowPeer, 0), no, no},
+			{"full, a fast leak", calmHost().used(90_001).owns(0.51, "", 0).full(0.51, 0.11), yes, no},
+			{"full, at 0.9", calmHost().used(90_000).owns(0.51, "", 0).full(0.51, 0.11), no, no},
+			{"full, half of it", calmHost().used(95_000).owns(0.5, "", 0).full(0.9, 0.9), no, no},
+			{"full, it moves", calmHost().used(95_000).owns(0.9, "", 0).full(0.5, 0.2), no, no},
+			{"full, its peers are there", calmHost().used(95_000).owns(0.9, "", 0).full(0.9, 0.1), no, no},
 			{"above 0.5", calmHost().used(50_000).owns(0.9, reading.Leak, 0), no, no},
 			{"below 0.5", calmHost().used(49_999).owns(0.9, reading.Leak, 0), no, yes},
 			{"small again", calmHost().used(80_000).owns(0.09, reading.Leak, 0), no, yes},
