@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/api"
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 )
 
@@ -71,6 +74,15 @@ func (b *bench) restOnce(dir string, namespaces int, target float64) error {
 	after, err := d.cpu()
 	if err != nil {
 		return err
+	}
+	asked := api.Dial(d.socket)
+	defer asked.Close()
+	now, err := asked.Status(b.ctx)
+	if err != nil {
+		return err
+	}
+	if now.Level != reading.Calm || now.Since == nil || time.Since(*now.Since) < length {
+		return errors.New("measure rest: the host was not calm all the time")
 	}
 	share := 100 * (after - before).Seconds() / length.Seconds()
 	name := fmt.Sprintf("at rest, 10,000 sockets, %d namespaces", namespaces)
