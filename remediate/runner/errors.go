@@ -86,17 +86,21 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Result is what the record says of an action that ended so.
 func (e *Error) Result() remediate.Result {
-	acting := e.Phase == PhaseRun || e.Phase == PhaseUndo
 	switch e.Kind {
 	case KindTimedOut:
 		return remediate.TimedOut
-	case KindDied, KindNoAnswer, KindCanceled:
-		if acting {
+	case KindCanceled:
+		return remediate.Interrupted
+	case KindDied, KindNoAnswer:
+		if e.Phase == PhaseRun || e.Phase == PhaseUndo {
 			return remediate.Interrupted
 		}
 	}
 	return remediate.Failed
 }
+
+// Code is the one stable word for it in a record.
+func (e *Error) Code() string { return string(e.Kind) }
 
 // failure is an Error on its way, before who and when are known.
 type failure struct {
