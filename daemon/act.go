@@ -70,6 +70,7 @@ type action struct {
 // measure is what an effect is measured by. Target is nil where the action
 // touches the host.
 type measure struct {
+	level  reading.Level
 	target *int64
 	pool   int64
 	aborts *int64

@@ -11,7 +11,10 @@ import (
 // measureNow takes what an effect will be compared with.
 func (j *judge) measureNow(target *policy.Target) measure {
 	s := &j.now.Sample
-	m := measure{pool: s.Used.Bytes(s.PageSize), aborts: s.Kernel.AbortOnMemory, bound: s.ReserveMax.Bytes(s.PageSize)}
+	m := measure{
+		level: j.now.Level.Level, pool: s.Used.Bytes(s.PageSize), aborts: s.Kernel.AbortOnMemory,
+		bound: s.ReserveMax.Bytes(s.PageSize),
+	}
 	if target != nil && target.Owner != nil {
 		bytes := target.Owner.Sum.Bytes
 		m.target = &bytes
@@ -42,8 +45,8 @@ func (j *judge) measure(now record.Stamp) {
 		}
 		after.target = &bytes
 	}
-	e := judgeEffect(a.before, after, a.predicts, j.now.Level.Level)
-	if v := j.now.Trend.Verdict; a.dec.Info.Lease && e.Verdict == record.Helped && v != nil && v.Kind == reading.Leak {
+	e := judgeEffect(a.before, after, a.predicts)
+	if v := j.now.Trend.Verdict; a.dec.Info.Lease && e.Verdict != record.Worse && v != nil && v.Kind == reading.Leak {
 		e.Verdict, e.Why = record.NoEffect, "the memory leaks: a raise of the limits is no help"
 	}
 	e.AfterSeconds = now.Since(a.ran).Seconds()
@@ -53,7 +56,7 @@ func (j *judge) measure(now record.Stamp) {
 // judgeEffect says whether an action helped: the target's bytes fell by at
 // least twice the reserve's bound and half of what was predicted, and the pool
 // by more than the bound.
-func judgeEffect(before, after measure, predicted map[string]int64, level reading.Level) record.Effect {
+func judgeEffect(before, after measure, predicted map[string]int64) record.Effect {
 	e := record.Effect{
 		TargetBefore: before.target, TargetAfter: after.target, PoolBefore: &before.pool, PoolAfter: &after.pool, Bound: before.bound,
 	}
@@ -63,10 +66,12 @@ func judgeEffect(before, after measure, predicted map[string]int64, level readin
 		switch {
 		case aborts:
 			e.Verdict, e.Why = record.Worse, "connections are still aborted for lack of memory"
-		case level <= reading.Elevated && level != reading.Unknown:
-			e.Verdict, e.Why = record.Helped, "the host is "+level.String()
+		case before.level <= reading.Elevated:
+			e.Verdict, e.Why = record.NotMeasured, "the host was "+before.level.String()+" before: nothing tells whether it helped"
+		case after.level <= reading.Elevated && after.level != reading.Unknown:
+			e.Verdict, e.Why = record.Helped, "the host is "+after.level.String()
 		default:
-			e.Verdict, e.Why = record.NoEffect, "the host is still at level "+level.String()
+			e.Verdict, e.Why = record.NoEffect, "the host is still at level "+after.level.String()
 		}
 		return e
 	}
