@@ -55,6 +55,18 @@ func (b *book) id(rule string) string {
 	return ""
 }
 
+// ids lists the open incidents.
+func (b *book) ids() []string {
+	if len(b.open) == 0 {
+		return nil
+	}
+	ids := make([]string, 0, len(b.open))
+	for _, p := range b.open {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
 // find gives an open incident by its id.
 func (b *book) find(id string) *page {
 	for _, p := range b.open {

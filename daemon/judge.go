@@ -13,28 +13,6 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/store/history"
 )
 
-// Policy is what the daemon decides by, as it was loaded.
-type Policy struct {
-	policy.Config
-	// OptOut says why an owner is told of and never touched, "" where it may be.
-	OptOut func(*reading.Owner) string
-	// Forced says why the daemon may only observe, whatever its mode: a policy
-	// file that is broken, a state directory that cannot be written.
-	Forced string
-	// OrphansVanish: a probe destroyed an orphan, and it was gone.
-	OrphansVanish bool
-	// Text is the effective policy with where each value is from, for people;
-	// Files are those that were read, Broken the mistakes of those left out.
-	Text   string
-	Files  []string
-	Broken []string
-	// Notes are what is right and yet worth a look, as a change that takes a
-	// restart.
-	Notes []string
-	// Origin says where a rule begins, FILE:LINE.
-	Origin func(rule string) string
-}
-
 // judge decides by the rules of a policy and sees each decision through. All
 // its methods are called by the loop; what takes time runs apart and comes
 // back through post.
@@ -340,18 +318,6 @@ func historyOf(s *Snapshot, now record.Stamp, r *reading.Reading, incidents []st
 	return &history.Entry{Stamp: now, Events: incidents, Level: s.Level.Level, Sample: s.Sample, Reading: r}
 }
 
-// ids lists the open incidents.
-func (b *book) ids() []string {
-	if len(b.open) == 0 {
-		return nil
-	}
-	ids := make([]string, 0, len(b.open))
-	for _, p := range b.open {
-		ids = append(ids, p.ID)
-	}
-	return ids
-}
-
 // ready has the processes of the actions that may be needed started while the
 // host is not calm, and ended when it is.
 func (j *judge) ready() {
@@ -368,44 +334,4 @@ func (j *judge) ready() {
 		}
 	}
 	j.cfg.Runner.Ready(names...)
-}
-
-// pause is the file that stops all touching: made by `tcpmemctl pause`, with an
-// end, or by hand, as the emergency stop that not even a person acts against.
-type pause struct {
-	at    record.Stamp // of the last look
-	state PauseState
-}
-
-// PauseState is what the pause file says; the zero state is none.
-type PauseState struct {
-	Why   string
-	Since record.Stamp
-	Until *record.Stamp // nil: until somebody ends it
-	By    *record.Caller
-}
-
-// look reads the file, once in a turn.
-func (p *pause) look(j *judge, now record.Stamp) {
-	was := p.state
-	p.at, p.state = now, j.cfg.Paused()
-	stopped := func(s *PauseState) bool { return s.Why != "" && s.Until == nil }
-	switch {
-	case stopped(&p.state) && !stopped(&was):
-		j.event("emergency-stop", "warning", "everything is stopped: "+p.state.Why, nil)
-	case p.state.Why != "" && (was.Why == "" || stopped(&was) && !stopped(&p.state)):
-		j.event("paused", "warning", "touching is paused: "+p.state.Why, nil)
-	case was.Why != "" && p.state.Why == "":
-		j.event("resumed", "info", "the pause is over", nil)
-	default:
-		return
-	}
-	j.restate()
-}
-
-func (p *pause) why(now record.Stamp) string {
-	if p.state.Until != nil && past(now, *p.state.Until) {
-		return ""
-	}
-	return p.state.Why
 }

@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
 	"time"
 
-	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
@@ -88,33 +86,6 @@ func (idle) Undo(context.Context, string, *remediate.UndoRequest) (*remediate.Re
 }
 func (idle) Ready(...string)             {}
 func (idle) Close(context.Context) error { return nil }
-
-// withDefaults fills in what decides nothing and does nothing.
-func (c Config) withDefaults() Config {
-	if c.Store == nil {
-		c.Store = unrecorded{}
-		c.Policy.Forced = cmp.Or(c.Policy.Forced, "nothing can be recorded: "+errNoStore.Error())
-	}
-	if c.Runner == nil {
-		c.Runner = idle{}
-	}
-	if c.Paused == nil {
-		c.Paused = func() PauseState { return PauseState{} }
-	}
-	if c.Stop == nil {
-		c.Stop = func() string { return "" }
-	}
-	if c.Say == nil {
-		c.Say = func(event.Text, *record.Record) {}
-	}
-	if c.Clock == nil {
-		start := time.Now()
-		c.Clock = func() record.Stamp {
-			return record.Stamp{At: time.Now().UTC(), BootID: "unknown", BootSeconds: time.Since(start).Seconds()}
-		}
-	}
-	return c
-}
 
 // tracker fills what needs a memory of earlier readings, see package trend.
 type tracker interface {
