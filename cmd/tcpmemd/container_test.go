@@ -26,7 +26,7 @@ scan.cpu = "100%"
 
 const (
 	containerBudget   = 2
-	containerCooldown = 20 * time.Second
+	containerCooldown = 45 * time.Second // a new worker takes about 20 s to leak as much
 )
 
 const containerRules = `
