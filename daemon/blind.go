@@ -101,6 +101,12 @@ func (b *blindness) store(j *judge) {
 	switch {
 	case h.Log.Err != nil:
 		why = "the action log cannot be written: " + h.Log.Err.Error()
+	case h.State.Err != nil:
+		why = "budgets and leases cannot be written: " + h.State.Err.Error()
+	case h.History.Err != nil:
+		why = "readings cannot be recorded: " + h.History.Err.Error()
+	case h.Files.Err != nil:
+		why = "incidents cannot be written: " + h.Files.Err.Error()
 	case h.Busy > 2*intentWait:
 		why = fmt.Sprintf("the disk under the action log has not answered for %s", h.Busy.Round(time.Second))
 	}
