@@ -61,16 +61,21 @@ type Stamp struct {
 	Synced      bool      `json:"clock_synchronized"`
 }
 
-// Since is the time from then to s: by CLOCK_BOOTTIME within one boot, else by
-// the wall clocks, and 0 where those cannot be trusted. It is never negative.
+// Since is the time from then, which is before s, to s: by CLOCK_BOOTTIME within
+// one boot, else by the wall clocks. Where those cannot be trusted it is what is
+// certain: the time since the boot of s. It is never negative.
 func (s Stamp) Since(then Stamp) time.Duration {
-	if s.BootID == then.BootID && s.BootID != "" {
+	switch {
+	case s.BootID == "" || then.BootID == "":
+		return 0
+	case s.BootID == then.BootID:
 		return max(0, time.Duration((s.BootSeconds-then.BootSeconds)*float64(time.Second)))
 	}
-	if !s.Synced || !then.Synced {
-		return 0
+	since := time.Duration(s.BootSeconds * float64(time.Second))
+	if s.Synced && then.Synced {
+		since = max(since, s.At.Sub(then.At))
 	}
-	return max(0, s.At.Sub(then.At))
+	return since
 }
 
 // Phase is where a rule stands with a key.

@@ -19,9 +19,9 @@ func TestSince(t *testing.T) {
 		{"one boot, clock set back", one("a", 10, 0, true), one("a", 70, -time.Hour, true), time.Minute},
 		{"one boot, suspended", one("a", 10, 0, true), one("a", 7210, 2*time.Hour, true), 2 * time.Hour},
 		{"another boot", one("a", 9000, 0, true), one("b", 10, time.Hour, true), time.Hour},
-		{"another boot, clock set back", one("a", 9000, 0, true), one("b", 10, -time.Hour, true), 0},
-		{"another boot, clock not right", one("a", 9000, 0, true), one("b", 10, time.Hour, false), 0},
-		{"another boot, clock was not right", one("a", 9000, 0, false), one("b", 10, time.Hour, true), 0},
+		{"another boot, clock set back", one("a", 9000, 0, true), one("b", 10, -time.Hour, true), 10 * time.Second},
+		{"another boot, clock not right", one("a", 9000, 0, true), one("b", 10, time.Hour, false), 10 * time.Second},
+		{"another boot, clock was not right", one("a", 9000, 0, false), one("b", 10, time.Hour, true), 10 * time.Second},
 		{"order reversed", one("a", 70, 0, true), one("a", 10, 0, true), 0},
 		{"no boot id", one("", 10, 0, false), one("", 70, time.Minute, false), 0},
 	} {
