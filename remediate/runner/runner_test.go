@@ -357,12 +357,18 @@ func TestZombies(t *testing.T) {
 	r := newRunner(t, io.Discard, fault(t, "forks away, children die"))
 	must(t, r.Ready(t.Context(), "fault"))
 	pid := r.Status()[0].PID
+	// Each call reaps what the one before has left: on a slow machine all of it
+	// may be gone after the last.
+	most := 0
 	for range 3 {
 		run(t, r)
+		for range 20 {
+			most = max(most, len(r.family.children()))
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
-	time.Sleep(300 * time.Millisecond) // until all have ended
-	if kids := r.family.children(); len(kids) < 2 {
-		t.Errorf("children %v: nothing was left behind", kids)
+	if most < 2 {
+		t.Errorf("%d children at most: nothing was left behind", most)
 	}
 	_, err := r.Undo(t.Context(), "fault", &remediate.UndoRequest{Deadline: soon()})
 	must(t, err)
