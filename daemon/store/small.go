@@ -28,7 +28,7 @@ type Lease struct {
 	Action   string          `json:"action"`
 	Rule     string          `json:"rule"`
 	Incident string          `json:"incident"`
-	Undo     json.RawMessage `json:"undo"`
+	Undo     json.RawMessage `json:"undo,omitempty"`
 	TakenAt  record.Stamp    `json:"taken_at"`
 	Expires  record.Stamp    `json:"expires"`
 	HardEnd  record.Stamp    `json:"hard_end"` // no extension goes beyond
