@@ -12,25 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/plugintest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if _, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
-		fmt.Fprintln(os.Stderr, "a child is left:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { plugintest.Main(m) }
 
 // journald is a socket in the place of the journal's.
 type journald struct {
@@ -144,24 +133,12 @@ func request(s remediate.Settings, within time.Duration) *remediate.Request {
 
 func run(t *testing.T, a *Action, r *remediate.Request) *remediate.Response {
 	t.Helper()
-	resp, err := a.Run(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if late := time.Since(r.Deadline); late > 0 {
-		t.Errorf("answered %s after the deadline", late)
-	}
-	if strings.ContainsAny(resp.Message, "\n\x1b") || len(resp.Message) > 4<<10 {
-		t.Errorf("message %.200q", resp.Message)
-	}
-	return resp
+	return plugintest.Run(t, a, r)
 }
 
 func expect(t *testing.T, resp *remediate.Response, result remediate.Result, code, says string) {
 	t.Helper()
-	if resp.Result != result || resp.Code != code || !strings.Contains(resp.Message, says) {
-		t.Errorf("%s %q %s; want %s %q %s", resp.Result, resp.Code, resp.Message, result, code, says)
-	}
+	plugintest.Expect(t, resp, result, code, says)
 }
 
 // script writes a program that only root may write.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/plugintest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
@@ -111,7 +112,5 @@ func (h *host) undo(raw []byte, settings string) *remediate.Response {
 
 func expect(t *testing.T, resp *remediate.Response, result remediate.Result, code, says string) {
 	t.Helper()
-	if resp.Result != result || resp.Code != code || !strings.Contains(resp.Message, says) {
-		t.Errorf("%s %q %s; want %s %q %s", resp.Result, resp.Code, resp.Message, result, code, says)
-	}
+	plugintest.Expect(t, resp, result, code, says)
 }

@@ -9,26 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
-
 	"github.com/tcpmemd/tcpmemd/daemon/scene/require"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/plugintest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	// A child that nobody waits for, or a zombie.
-	if _, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
-		fmt.Fprintln(os.Stderr, "a child is left:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { plugintest.Main(m) }
 
 // hostile is what a process may be called.
 var hostile = []string{"a\nb", "\x1b[31mred\x1b[0m", "$(id);`id`", "(x) R 1", "\xff\xfe", strings.Repeat("ä", 2<<10)}
@@ -76,17 +62,7 @@ func request(s remediate.Settings, within time.Duration) *remediate.Request {
 // run runs the action, which must answer before the deadline.
 func run(t *testing.T, r *remediate.Request) *remediate.Response {
 	t.Helper()
-	resp, err := New("1").Run(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if late := time.Since(r.Deadline); late > 0 {
-		t.Errorf("answered %s after the deadline", late)
-	}
-	if strings.ContainsAny(resp.Message, "\n\x1b") || len(resp.Message) > 4<<10 {
-		t.Errorf("message %.200q", resp.Message)
-	}
-	return resp
+	return plugintest.Run(t, New("1"), r)
 }
 
 // alive tells whether a process runs: a zombie does not.

@@ -5,16 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/daemon/scene"
 	"github.com/tcpmemd/tcpmemd/plugins/internal/pidfd"
+	"github.com/tcpmemd/tcpmemd/plugins/internal/plugintest"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
@@ -30,16 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if _, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
-		fmt.Fprintln(os.Stderr, "a child is left:", err)
-		code = 1
-	}
-	os.Exit(code)
+	plugintest.Main(m)
 }
 
 // backOff is how long the supervisor waits before it starts its child anew.
@@ -151,22 +139,10 @@ func request(settings string, holders ...remediate.Holder) *remediate.Request {
 
 func run(t *testing.T, r *remediate.Request) *remediate.Response {
 	t.Helper()
-	resp, err := New("1", "/proc").Run(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if late := time.Since(r.Deadline); late > 0 {
-		t.Errorf("answered %s after the deadline", late)
-	}
-	if strings.ContainsAny(resp.Message, "\n\x1b") || len(resp.Message) > 4<<10 {
-		t.Errorf("message %.200q", resp.Message)
-	}
-	return resp
+	return plugintest.Run(t, New("1", "/proc"), r)
 }
 
 func expect(t *testing.T, resp *remediate.Response, result remediate.Result, code, says string) {
 	t.Helper()
-	if resp.Result != result || resp.Code != code || !strings.Contains(resp.Message, says) {
-		t.Errorf("%s %q %s; want %s %q %s", resp.Result, resp.Code, resp.Message, result, code, says)
-	}
+	plugintest.Expect(t, resp, result, code, says)
 }
