@@ -95,9 +95,11 @@ type command struct {
 	socket string
 	json   bool
 	direct bool
-	limit  int
-	all    bool
-	watch  time.Duration
+	// onlyDaemon: what is asked for, no reading of the kernel can tell.
+	onlyDaemon bool
+	limit      int
+	all        bool
+	watch      time.Duration
 
 	running  bool // past the flags: errors are not about usage any more
 	watching bool
@@ -175,7 +177,11 @@ func (c *command) report(command string, err error) {
 	case ExitUsage:
 		fmt.Fprintf(c.Stderr, "see \"%s --help\"\n", command)
 	case ExitNotRunning:
-		fmt.Fprintln(c.Stderr, `start it with "systemctl start tcpmemd", or read the kernel without a daemon: add --direct`)
+		hint := `start it with "systemctl start tcpmemd"`
+		if !c.onlyDaemon {
+			hint += ", or read the kernel without a daemon: add --direct"
+		}
+		fmt.Fprintln(c.Stderr, hint)
 	case ExitPermission:
 		if isDenied(err) {
 			fmt.Fprintln(c.Stderr, "run it as root")

@@ -38,6 +38,7 @@ func (c *command) open(ctx context.Context) (source, error) {
 
 // dial makes a client for what only a daemon knows.
 func (c *command) dial() (*api.Client, error) {
+	c.onlyDaemon = true
 	if c.direct {
 		return nil, usagef("--direct: what was decided and done only a daemon knows")
 	}
