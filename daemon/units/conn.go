@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -166,7 +167,9 @@ func (c *client) lost(err error) bool {
 		}
 		return false
 	}
-	// A write that was cut short has left half a message in the stream.
+	// A write that was cut short has left half a message in the stream. One on
+	// an end that is closed fails a moment before the reader notices it too.
 	var broken *net.OpError
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &broken) || !c.conn.Connected()
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &broken) ||
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, dbus.ErrClosed) || !c.conn.Connected()
 }
