@@ -147,15 +147,37 @@ func (m *Machine) Console() string {
 	return string(b)
 }
 
+// Reboot has the machine restart in good order and waits until it has booted
+// again, on the same root file system. Its boot ID is another one; the kernel,
+// and with it the uptime and net.ipv4.tcp_mem, stays the host's.
+func (m *Machine) Reboot(ctx context.Context) error {
+	before := m.leader
+	if err := m.signal(5); err != nil {
+		return fmt.Errorf("reboot machine: %w", err)
+	}
+	for pid := before; pid == before; {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("wait for the machine to go down: %w", err)
+		}
+		var err error
+		if pid, err = m.cgroup.leader(); err != nil {
+			return err
+		}
+	}
+	m.root.Close()
+	if err := m.waitBooted(ctx); err != nil {
+		return fmt.Errorf("reboot: %w\n%s", err, lastLines(m.Console(), 30))
+	}
+	return nil
+}
+
 // Stop powers the machine off, kills what does not end by itself, and removes
 // all traces of it from the host.
 func (m *Machine) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*stopTimeout)
 	defer cancel()
 	if m.leader != 0 {
-		// systemd(1): SIGRTMIN+4 starts poweroff.target.
-		const rtmin = 34 // as glibc counts: the first two are its own
-		if err := syscall.Kill(m.leader, syscall.Signal(rtmin+4)); err == nil {
+		if err := m.signal(4); err == nil {
 			select {
 			case <-m.ended:
 			case <-time.After(stopTimeout):
@@ -170,6 +192,13 @@ func (m *Machine) Stop() error {
 		m.console.Close()
 	}
 	return err
+}
+
+// signal sends SIGRTMIN+n to the machine's systemd. See systemd(1): 4 starts
+// poweroff.target, 5 reboot.target.
+func (m *Machine) signal(n int) error {
+	const rtmin = 34 // as glibc counts: the first two are its own
+	return syscall.Kill(m.leader, syscall.Signal(rtmin+n))
 }
 
 // start runs the boot script as PID 1 of a new PID namespace, in a mount
@@ -192,7 +221,7 @@ func (m *Machine) start(lower, mnt, name string) error {
 	defer group.Close()
 
 	// Not bound to a context: it outlives the call, and Stop ends it.
-	cmd := exec.CommandContext(context.Background(), "sh", "-euc", bootScript, "boot", lower, mnt, name)
+	cmd := exec.CommandContext(context.Background(), "sh", "-euc", bootScript, "boot", lower, mnt, name, string(m.cgroup))
 	cmd.Env = append(os.Environ(),
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes")
 	cmd.Stdout, cmd.Stderr = console, console
