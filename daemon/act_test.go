@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,21 @@ func TestSocketsOfWeakEvidence(t *testing.T) {
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
+	}
+}
+
+// Nobody is told of an address that is not known: a hidden socket has none.
+func TestHiddenSocketHasNoAddress(t *testing.T) {
+	s := reading.Socket{Class: reading.Hidden, Evidence: reading.FD}
+	if got := socketsOf([]reading.Socket{s}, &policy.ActionInfo{})[0]; got.Local != "" || got.Remote != "" {
+		t.Errorf("an action is told %q and %q", got.Local, got.Remote)
+	}
+	if got := lineOf(&s); got.Local != nil || got.Remote != nil {
+		t.Errorf("the record says %q and %q", *got.Local, *got.Remote)
+	}
+	s.Local = netip.MustParseAddrPort("10.0.0.1:80")
+	if got := lineOf(&s); got.Local == nil || *got.Local != "10.0.0.1:80" || got.Remote != nil {
+		t.Errorf("%+v", got)
 	}
 }
 

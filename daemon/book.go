@@ -366,8 +366,14 @@ func ledgerOf(r *reading.Reading, now record.Stamp) *record.Ledger {
 func lineOf(s *reading.Socket) record.SocketLine {
 	l := record.SocketLine{
 		Cookie: s.Cookie, Netns: s.Netns.Inode, State: s.State.String(), Class: s.Class.String(),
-		Local: s.Local.String(), Remote: s.Remote.String(), Bytes: s.Mem.Bytes(),
+		Bytes:   s.Mem.Bytes(),
 		Receive: int64(s.Mem.RmemAlloc), Send: int64(s.Mem.WmemQueued), Evidence: s.Evidence.String(),
+	}
+	if a := reading.AddressText(s.Local); a != "" {
+		l.Local = &a
+	}
+	if a := reading.AddressText(s.Remote); a != "" {
+		l.Remote = &a
 	}
 	if s.Holder != nil {
 		l.PID = s.Holder.PID

@@ -113,7 +113,7 @@ func socketsOf(sockets []reading.Socket, info *policy.ActionInfo) []remediate.So
 		s := &sockets[i]
 		list[i] = remediate.Socket{
 			NetnsInode: s.Netns.Inode, NetnsCookie: s.Netns.Cookie, Cookie: uint64(s.Cookie), MPTCP: s.MPTCP,
-			State: s.State.String(), Class: s.Class.String(), Local: s.Local.String(), Remote: s.Remote.String(),
+			State: s.State.String(), Class: s.Class.String(), Local: reading.AddressText(s.Local), Remote: reading.AddressText(s.Remote),
 			Interface: s.Interface, Inode: s.Inode, CgroupID: s.CgroupID,
 			Receive: int64(s.Mem.RmemAlloc), Send: int64(s.Mem.WmemQueued), Bytes: s.Mem.Bytes(),
 			NetnsPID: inside[s.Netns.Inode],

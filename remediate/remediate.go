@@ -183,7 +183,7 @@ type Socket struct {
 	MPTCP       bool
 	State       string // words of ss(8)
 	Class       string
-	Local       string // address:port
+	Local       string // address:port, empty where it is not known
 	Remote      string
 	Interface   uint32
 	Inode       uint32

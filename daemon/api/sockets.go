@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
-	"net/netip"
 	"slices"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -92,8 +91,8 @@ func SocketFrom(s *reading.Socket, owner *reading.Owner) Socket {
 		Netns:  netnsFrom(s.Netns),
 		MPTCP:  s.MPTCP,
 		State:  s.State.String(),
-		Local:  address(s.Local),
-		Remote: address(s.Remote),
+		Local:  known(reading.AddressText(s.Local)),
+		Remote: known(reading.AddressText(s.Remote)),
 		Inode:  s.Inode,
 		UID:    s.UID,
 		RecvQ:  s.Rqueue,
@@ -119,15 +118,6 @@ func SocketFrom(s *reading.Socket, owner *reading.Owner) Socket {
 		out.Unit = known(owner.Unit)
 	}
 	return out
-}
-
-// address is null for an address that is not known.
-func address(a netip.AddrPort) *string {
-	if !a.IsValid() {
-		return nil
-	}
-	s := a.String()
-	return &s
 }
 
 // HasInfo reports whether the kernel has a TCP_INFO worth reading for the

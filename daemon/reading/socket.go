@@ -103,6 +103,15 @@ type NetnsID struct {
 	Cookie uint64 `json:"cookie"`
 }
 
+// AddressText is one end of a connection as address:port, empty where it is not
+// known: the peer of a hidden socket has reset it.
+func AddressText(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
 // Socket is one socket in full: what a list of sockets shows. Its owner is
 // the Key of an Owner of the same reading.
 type Socket struct {

@@ -82,8 +82,8 @@ type SocketLine struct {
 	Netns    uint32         `json:"netns_inode"`
 	State    string         `json:"state"`
 	Class    string         `json:"class"`
-	Local    string         `json:"local"`
-	Remote   string         `json:"remote"`
+	Local    *string        `json:"local"` // null where it is not known
+	Remote   *string        `json:"remote"`
 	Bytes    int64          `json:"bytes"`
 	Receive  int64          `json:"receive_bytes"`
 	Send     int64          `json:"send_bytes"`

@@ -1217,7 +1217,7 @@ type Socket struct {
 	Mptcp         bool                   `protobuf:"varint,4,opt,name=mptcp,proto3" json:"mptcp,omitempty"`
 	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
 	Class         string                 `protobuf:"bytes,6,opt,name=class,proto3" json:"class,omitempty"`
-	Local         string                 `protobuf:"bytes,7,opt,name=local,proto3" json:"local,omitempty"`
+	Local         string                 `protobuf:"bytes,7,opt,name=local,proto3" json:"local,omitempty"` // address:port, empty where it is not known
 	Remote        string                 `protobuf:"bytes,8,opt,name=remote,proto3" json:"remote,omitempty"`
 	Interface     uint32                 `protobuf:"varint,9,opt,name=interface,proto3" json:"interface,omitempty"`
 	Inode         uint32                 `protobuf:"varint,10,opt,name=inode,proto3" json:"inode,omitempty"`

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -237,7 +236,7 @@ func sampleLines(in *record.Incident, columns int, paint painter) []string {
 		if s.PID > 0 {
 			pid = fmt.Sprint(s.PID)
 		}
-		t.add(prose.Escape(s.State), prose.Escape(s.Class), addressCell(s.Local), addressCell(s.Remote), prose.Bytes(s.Bytes), prose.Bytes(s.Receive), prose.Bytes(s.Send), pid)
+		t.add(prose.Escape(s.State), prose.Escape(s.Class), optionalText(s.Local), optionalText(s.Remote), prose.Bytes(s.Bytes), prose.Bytes(s.Receive), prose.Bytes(s.Send), pid)
 	}
 	out = append(out, t.lines(columns, paint)...)
 	if n := in.LeftOut.Sockets; n > 0 {
@@ -257,12 +256,4 @@ func actionsOf(in *record.Incident) []string {
 		}
 	}
 	return slices.SortedFunc(maps.Keys(ids), func(a, b string) int { return cmp.Compare(ids[a], ids[b]) })
-}
-
-// addressCell: a hidden socket has none any more.
-func addressCell(address string) string {
-	if address == "" || address == (netip.AddrPort{}).String() {
-		return "-"
-	}
-	return prose.Escape(address)
 }

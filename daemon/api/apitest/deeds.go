@@ -162,8 +162,8 @@ func (h *Host) fill(unit, command, pod string) {
 		},
 		Records: records,
 		Sample: []record.SocketLine{
-			{Cookie: 1, Netns: HostNetns.Inode, State: "close-wait", Class: "owned", Local: "10.0.0.5:40000", Remote: "10.0.0.9:5672", Bytes: 266240, Receive: 262144, Evidence: "fd", PID: 412},
-			{Cookie: 2, Netns: HostNetns.Inode, State: "fin-wait-1", Class: "orphan", Local: "10.0.0.5:40000", Remote: "10.0.0.9:5672", Bytes: 1048576, Send: 1048576, Evidence: "last-seen"},
+			{Cookie: 1, Netns: HostNetns.Inode, State: "close-wait", Class: "owned", Local: new("10.0.0.5:40000"), Remote: new("10.0.0.9:5672"), Bytes: 266240, Receive: 262144, Evidence: "fd", PID: 412},
+			{Cookie: 2, Netns: HostNetns.Inode, State: "fin-wait-1", Class: "orphan", Local: new("10.0.0.5:40000"), Remote: new("10.0.0.9:5672"), Bytes: 1048576, Send: 1048576, Evidence: "last-seen"},
 		},
 		LeftOut: record.LeftOut{Sockets: 1201},
 	}}
