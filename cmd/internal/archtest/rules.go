@@ -98,6 +98,17 @@ var rules = []rule{{
 	from:  []string{"cmd/tcpmemctl", "cmd/internal/cli"},
 	never: []string{"=daemon", "daemon/control", "daemon/store", "daemon/sdnotify"},
 }, {
+	why:    "how text is laid out does not depend on what it says",
+	from:   []string{"cmd/internal/layout"},
+	only:   []string{},
+	direct: impure,
+}, {
+	why:    "a document is put into words from itself alone",
+	from:   []string{"cmd/internal/words"},
+	not:    []string{"*test"},
+	never:  []string{"cmd/internal/cli", "daemon/direct", "daemon/scan"},
+	direct: impure,
+}, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},
 	never: []string{"daemon", "cmd", "plugins"},

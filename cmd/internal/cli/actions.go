@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -45,7 +46,7 @@ observed is listed as dry-run. The line below has the id that explain takes.`,
 					doc.Truncated = len(doc.Actions) - n
 					doc.Actions = doc.Actions[:n]
 				}
-				return doc, func(columns int, paint painter) []string { return actionsPage(doc, since, columns, paint) }, failed
+				return doc, func(columns int, paint layout.Painter) []string { return actionsPage(doc, since, columns, paint) }, failed
 			})
 		},
 	}
@@ -95,7 +96,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-func actionsPage(doc *api.Actions, since string, columns int, paint painter) []string {
+func actionsPage(doc *api.Actions, since string, columns int, paint layout.Painter) []string {
 	if len(doc.Actions) == 0 {
 		s := "No action"
 		if _, err := parseDuration(since); err == nil {
@@ -105,13 +106,13 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 		}
 		return []string{s + "."}
 	}
-	t := table{columns: []column{
-		{title: "WHEN"},
-		{title: "RULE", least: 12, middle: true, rank: 1},
-		{title: "ACTION"},
-		{title: "TARGET", least: 17, middle: true},
-		{title: "OUTCOME"},
-		{title: "TOOK", right: true, rank: 2},
+	t := layout.Table{Columns: []layout.Column{
+		{Title: "WHEN"},
+		{Title: "RULE", Least: 12, Middle: true, Rank: 1},
+		{Title: "ACTION"},
+		{Title: "TARGET", Least: 17, Middle: true},
+		{Title: "OUTCOME"},
+		{Title: "TOOK", Right: true, Rank: 2},
 	}}
 	for i := range doc.Actions {
 		a := &doc.Actions[i]
@@ -128,11 +129,11 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 		if a.Touches == "nothing" {
 			target = "-"
 		}
-		r := t.add(a.At.UTC().Format("2006-01-02 15:04"), prose.Escape(a.Rule), prose.Escape(a.Action), prose.Escape(target), outcome, took)
-		r.cells[4].style = outcomeStyle
-		r.under = []string{prose.Escape(a.ID) + ": " + actionWords(a)}
+		r := t.Add(a.At.UTC().Format("2006-01-02 15:04"), prose.Escape(a.Rule), prose.Escape(a.Action), prose.Escape(target), outcome, took)
+		r.Cells[4].Style = outcomeStyle
+		r.Under = []string{prose.Escape(a.ID) + ": " + actionWords(a)}
 	}
-	out := t.lines(columns, paint)
+	out := t.Lines(columns, paint)
 	if doc.Truncated > 0 {
 		out = append(out, fmt.Sprintf("and %s (shown by --all)", prose.Plural(int64(doc.Truncated), "older one")))
 	}
@@ -140,42 +141,42 @@ func actionsPage(doc *api.Actions, since string, columns int, paint painter) []s
 }
 
 // outcomeOf is how an action came out, or what was decided instead.
-func outcomeOf(a *api.Action) (string, style) {
+func outcomeOf(a *api.Action) (string, layout.Style) {
 	switch {
 	case a.Outcome != nil:
 		return string(*a.Outcome), styleOf(*a.Outcome)
 	case a.Started:
-		return "running", warn
+		return "running", layout.Warn
 	case a.Choice == record.ChoseNothing:
-		return "exhausted", bad
+		return "exhausted", layout.Bad
 	case a.Choice == record.ChoseAct:
-		return "not started", warn
+		return "not started", layout.Warn
 	}
-	return string(a.Choice), warn
+	return string(a.Choice), layout.Warn
 }
 
-func styleOf(o record.Outcome) style {
+func styleOf(o record.Outcome) layout.Style {
 	switch o {
 	case record.Done, record.Delivered:
-		return good
+		return layout.Good
 	case record.DryRun:
-		return plain
+		return layout.Plain
 	case record.Refused:
-		return warn
+		return layout.Warn
 	}
-	return bad
+	return layout.Bad
 }
 
-func effectStyle(v record.Verdict) style {
+func effectStyle(v record.Verdict) layout.Style {
 	switch v {
 	case record.Helped:
-		return good
+		return layout.Good
 	case record.NotMeasured:
-		return plain
+		return layout.Plain
 	case record.NoEffect:
-		return warn
+		return layout.Warn
 	}
-	return bad
+	return layout.Bad
 }
 
 // actionWords says in a line why, or what came of it.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
@@ -208,7 +209,7 @@ func printable(s string) string {
 // pointAt gives the filter's text, and the blanks up to where it is wrong.
 func pointAt(e *filter.SyntaxError) (line, blanks string) {
 	before := prose.Escape(e.Text[:e.Offset])
-	return before + prose.Escape(e.Text[e.Offset:]), strings.Repeat(" ", textWidth(before))
+	return before + prose.Escape(e.Text[e.Offset:]), strings.Repeat(" ", layout.Width(before))
 }
 
 func (c *command) now() time.Time {
@@ -219,8 +220,8 @@ func (c *command) now() time.Time {
 }
 
 // painter colours where a terminal wants it (https://no-color.org).
-func (c *command) painter() painter {
-	return painter(c.TerminalSize != nil && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb")
+func (c *command) painter() layout.Painter {
+	return layout.Painter(c.TerminalSize != nil && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb")
 }
 
 // size is the room there is; 0 where there is no bound.

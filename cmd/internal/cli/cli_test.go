@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -103,7 +104,7 @@ func TestPages(t *testing.T) {
 			}
 			golden(t, tt.name+".golden", stdout)
 			for line := range strings.Lines(stdout) {
-				if w := textWidth(strings.TrimSuffix(line, "\n")); tt.columns > 0 && w > tt.columns {
+				if w := layout.Width(strings.TrimSuffix(line, "\n")); tt.columns > 0 && w > tt.columns {
 					t.Errorf("%d columns, want at most %d: %s", w, tt.columns, line)
 				}
 			}
@@ -192,7 +193,7 @@ func TestColour(t *testing.T) {
 			t.Errorf("env %v, terminal %v: colour %v, want %v", tt.env, tt.terminal, got, tt.want)
 		}
 		for line := range strings.Lines(out.String()) {
-			if w := textWidth(strings.TrimSuffix(line, "\n")); tt.terminal && w > 80 {
+			if w := layout.Width(strings.TrimSuffix(line, "\n")); tt.terminal && w > 80 {
 				t.Errorf("%d columns: %q", w, line)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -26,18 +28,18 @@ it those of the daemon. What lacks is a finding, not a failure: the exit code is
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, paint painter) []string { return doctorPage(doc, columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return doctorPage(doc, columns, paint) }, nil
 			})
 		},
 	}
 }
 
-func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
+func doctorPage(doc *api.Doctor, columns int, paint layout.Painter) []string {
 	who := "the daemon's rights"
 	if doc.Source == api.SourceDirect {
 		who = "the caller's rights"
 	}
-	out := wrap(fmt.Sprintf("%s on %s, with %s", paint.style("tcpmem doctor", bold), prose.Escape(doc.Hostname), who), columns, "  ")
+	out := layout.Wrap(fmt.Sprintf("%s on %s, with %s", paint.Style("tcpmem doctor", layout.Bold), prose.Escape(doc.Hostname), who), columns, "  ")
 	out = append(out, "")
 	lacks := 0
 	for i := range doc.Checks {
@@ -45,11 +47,11 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 		if check.Status != api.DoctorOK {
 			lacks++
 		}
-		status := paint.style(string(check.Status), doctorStyle(check.Status))
-		pad := strings.Repeat(" ", max(len(doctorIndent)-textWidth(status), 1))
-		out = append(out, wrap(status+pad+prose.Escape(check.Name)+": "+sentence(check.What), columns, doctorIndent)...)
+		status := paint.Style(string(check.Status), doctorStyle(check.Status))
+		pad := strings.Repeat(" ", max(len(doctorIndent)-layout.Width(status), 1))
+		out = append(out, layout.Wrap(status+pad+prose.Escape(check.Name)+": "+words.Sentence(check.What), columns, doctorIndent)...)
 		if check.Costs != nil {
-			out = append(out, wrap(doctorIndent+"costs: "+sentence(*check.Costs), columns, doctorIndent)...)
+			out = append(out, layout.Wrap(doctorIndent+"costs: "+words.Sentence(*check.Costs), columns, doctorIndent)...)
 		}
 	}
 	out = append(out, "")
@@ -62,13 +64,13 @@ func doctorPage(doc *api.Doctor, columns int, paint painter) []string {
 // doctorIndent is as wide as the longest status with its gap.
 const doctorIndent = "          "
 
-func doctorStyle(s api.DoctorStatus) style {
+func doctorStyle(s api.DoctorStatus) layout.Style {
 	switch s {
 	case api.DoctorOK:
-		return good
+		return layout.Good
 	case api.DoctorDegraded:
-		return warn
+		return layout.Warn
 	default:
-		return bad
+		return layout.Bad
 	}
 }

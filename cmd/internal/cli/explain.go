@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
@@ -37,7 +38,7 @@ what was measured afterwards.`,
 func (c *command) explanation(ctx context.Context, client *api.Client, id string) (any, page, error) {
 	incident, err := client.Incident(ctx, id)
 	if err == nil {
-		return incident, func(columns int, paint painter) []string {
+		return incident, func(columns int, paint layout.Painter) []string {
 			return appendBlock(storyPage(incident, c.now(), columns, paint), moreOf(incident, columns))
 		}, nil
 	}
@@ -65,7 +66,7 @@ func (c *command) explanation(ctx context.Context, client *api.Client, id string
 		return nil, nil, fmt.Errorf("explain %s: the record has no incident, action or decision of that id", prose.Escape(id))
 	}
 	doc := &api.Records{Version: api.Version, Records: records}
-	return doc, func(columns int, paint painter) []string { return recordsPage(doc, columns, paint) }, nil
+	return doc, func(columns int, paint layout.Painter) []string { return recordsPage(doc, columns, paint) }, nil
 }
 
 func collect(ctx context.Context, client *api.Client, q api.RecordQuery) ([]record.Record, error) {
@@ -80,7 +81,7 @@ func collect(ctx context.Context, client *api.Client, q api.RecordQuery) ([]reco
 }
 
 // recordsPage tells records in the order of time, each with all it knows.
-func recordsPage(doc *api.Records, columns int, paint painter) []string {
+func recordsPage(doc *api.Records, columns int, paint layout.Painter) []string {
 	var out []string
 	var decided *record.Decision
 	for i := len(doc.Records) - 1; i >= 0; i-- {
@@ -89,7 +90,7 @@ func recordsPage(doc *api.Records, columns int, paint painter) []string {
 			out = append(out, "")
 		}
 		if r.Intent != nil && decided != nil {
-			out = append(out, wrap(stamped(r, paint)+"begins", columns, "  ")...) // the decision is told already
+			out = append(out, layout.Wrap(stamped(r, paint)+"begins", columns, "  ")...) // the decision is told already
 			continue
 		}
 		t := tell(r, decided)
@@ -98,26 +99,26 @@ func recordsPage(doc *api.Records, columns int, paint painter) []string {
 		} else if r.Intent != nil {
 			decided = &r.Intent.Decision
 		}
-		out = append(out, wrap(stamped(r, paint)+t.Line, columns, "  ")...)
+		out = append(out, layout.Wrap(stamped(r, paint)+t.Line, columns, "  ")...)
 		for _, line := range t.More {
-			out = append(out, wrap("  "+line, columns, "    ")...)
+			out = append(out, layout.Wrap("  "+line, columns, "    ")...)
 		}
 		if r.Incident != "" && r.Result == nil && r.Effect == nil {
-			out = append(out, wrap("  incident: "+prose.Escape(r.Incident), columns, "    ")...)
+			out = append(out, layout.Wrap("  incident: "+prose.Escape(r.Incident), columns, "    ")...)
 		}
 		if in := r.Intent; in != nil && len(in.Budget) > 0 {
 			keys := slices.Clone(in.Budget)
 			for i := range keys {
 				keys[i] = prose.Escape(keys[i])
 			}
-			out = append(out, wrap("  paid from: "+strings.Join(keys, ", "), columns, "    ")...)
+			out = append(out, layout.Wrap("  paid from: "+strings.Join(keys, ", "), columns, "    ")...)
 		}
 	}
 	return out
 }
 
-func stamped(r *record.Record, paint painter) string {
-	return paint.style(prose.Time(r.At), bold) + "  "
+func stamped(r *record.Record, paint layout.Painter) string {
+	return paint.Style(prose.Time(r.At), layout.Bold) + "  "
 }
 
 // tell writes what a record says. Where to find more is left out: this is it.
@@ -149,7 +150,7 @@ func tell(r *record.Record, decided *record.Decision) event.Text {
 func moreOf(in *record.Incident, columns int) []string {
 	var out []string
 	for _, id := range actionsOf(in) {
-		out = append(out, wrap("more: tcpmemctl explain "+prose.Escape(id), columns, "  ")...)
+		out = append(out, layout.Wrap("more: tcpmemctl explain "+prose.Escape(id), columns, "  ")...)
 	}
 	return out
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -18,10 +20,10 @@ func (c *command) askGroups(ctx context.Context, src source, by api.By) (any, pa
 		doc.Keep(c.rows())
 		return doc, nil, nil
 	}
-	return doc, func(columns int, paint painter) []string { return groupsPage(doc, c.rows(), columns, paint) }, nil
+	return doc, func(columns int, paint layout.Painter) []string { return groupsPage(doc, c.rows(), columns, paint) }, nil
 }
 
-func groupsPage(doc *api.Groups, limit, columns int, paint painter) []string {
+func groupsPage(doc *api.Groups, limit, columns int, paint layout.Painter) []string {
 	m := &doc.Memory
 	out := append(head("TCP memory by "+string(doc.By), &doc.Header, m, &doc.Ledger, columns, paint), "")
 	n := 0
@@ -29,7 +31,7 @@ func groupsPage(doc *api.Groups, limit, columns int, paint painter) []string {
 		n++
 	}
 	if n > 0 {
-		out = append(out, groupsTable(doc.Groups[:n], doc.By, whole(&doc.Ledger, m)).lines(columns, paint)...)
+		out = append(out, groupsTable(doc.Groups[:n], doc.By, words.Whole(&doc.Ledger, m)).Lines(columns, paint)...)
 	} else {
 		out = append(out, nobody(&doc.Ledger, m))
 	}
@@ -37,30 +39,30 @@ func groupsPage(doc *api.Groups, limit, columns int, paint painter) []string {
 	for _, g := range doc.Groups[n:] {
 		rest += g.Bytes
 	}
-	if s := moreLine(int64(more), "group", rest); s != "" {
+	if s := words.More(int64(more), "group", rest); s != "" {
 		out = append(out, s)
 	}
-	return appendBlock(out, restLines(&doc.Ledger, m, doc.Gaps, columns, paint))
+	return appendBlock(out, words.Rest(&doc.Ledger, m, doc.Gaps, columns, paint))
 }
 
-func groupsTable(groups []api.Group, by api.By, whole int64) *table {
-	t := &table{columns: []column{
-		{title: strings.ToUpper(string(by)), least: 18, middle: true},
-		{title: "SOCKETS", right: true},
-		{title: "MEMORY", right: true},
-		{title: "SHARE", right: true},
-		{title: "RECV", right: true, rank: 7},
-		{title: "SEND", right: true, rank: 8},
-		{title: "CLASSES", least: 10, rank: 5},
-		{title: "OWNER", least: 12, middle: true, rank: 3},
+func groupsTable(groups []api.Group, by api.By, whole int64) *layout.Table {
+	t := &layout.Table{Columns: []layout.Column{
+		{Title: strings.ToUpper(string(by)), Least: 18, Middle: true},
+		{Title: "SOCKETS", Right: true},
+		{Title: "MEMORY", Right: true},
+		{Title: "SHARE", Right: true},
+		{Title: "RECV", Right: true, Rank: 7},
+		{Title: "SEND", Right: true, Rank: 8},
+		{Title: "CLASSES", Least: 10, Rank: 5},
+		{Title: "OWNER", Least: 12, Middle: true, Rank: 3},
 	}}
 	for i := range groups {
 		g := &groups[i]
-		classes := classWords(&g.Classes)
+		classes := words.Classes(&g.Classes)
 		if by == api.ByClass {
 			classes = "-" // the class itself
 		}
-		t.add(prose.Escape(g.Name), fmt.Sprint(g.Sockets), prose.Bytes(g.Bytes), prose.Share(g.Bytes, whole),
+		t.Add(prose.Escape(g.Name), fmt.Sprint(g.Sockets), prose.Bytes(g.Bytes), prose.Share(g.Bytes, whole),
 			optionalBytes(g.ReceiveBytes), optionalBytes(g.SendBytes), classes, ownerCell(g))
 	}
 	return t

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -28,7 +30,7 @@ tells its story.`,
 					doc.Truncated += len(doc.Incidents) - n
 					doc.Incidents = doc.Incidents[:n]
 				}
-				return doc, func(columns int, paint painter) []string { return incidentsPage(doc, c.now(), columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return incidentsPage(doc, c.now(), columns, paint) }, nil
 			})
 		},
 	}
@@ -49,31 +51,31 @@ were before the first action.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, paint painter) []string { return storyPage(doc, c.now(), columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return storyPage(doc, c.now(), columns, paint) }, nil
 			})
 		},
 	})
 	return cmd
 }
 
-func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter) []string {
+func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint layout.Painter) []string {
 	if len(doc.Incidents) == 0 {
 		return []string{"No incident."}
 	}
-	t := table{columns: []column{
-		{title: "STARTED"},
-		{title: "RULE", least: 12, middle: true},
-		{title: "SEVERITY", rank: 3},
-		{title: "WHO", least: 18, middle: true},
-		{title: "LASTED", right: true},
-		{title: "WORST", right: true, rank: 1},
-		{title: "OUTCOME", rank: 2},
+	t := layout.Table{Columns: []layout.Column{
+		{Title: "STARTED"},
+		{Title: "RULE", Least: 12, Middle: true},
+		{Title: "SEVERITY", Rank: 3},
+		{Title: "WHO", Least: 18, Middle: true},
+		{Title: "LASTED", Right: true},
+		{Title: "WORST", Right: true, Rank: 1},
+		{Title: "OUTCOME", Rank: 2},
 	}}
 	for i := range doc.Incidents {
 		in := &doc.Incidents[i]
-		lasted, style := "open", warn
+		lasted, style := "open", layout.Warn
 		if in.Ended != nil {
-			lasted, style = prose.Duration(in.Ended.Sub(in.Began)), plain
+			lasted, style = prose.Duration(in.Ended.Sub(in.Began)), layout.Plain
 		} else if d := now.Sub(in.Began); d > 0 {
 			lasted = "> " + prose.Duration(d)
 		}
@@ -92,23 +94,13 @@ func incidentsPage(doc *api.Incidents, now time.Time, columns int, paint painter
 		if in.Effect != nil {
 			outcome += ", " + string(*in.Effect)
 		}
-		r := t.add(in.Began.UTC().Format("2006-01-02 15:04"), prose.Escape(in.Rule), prose.Escape(in.Severity), prose.Escape(who), lasted, worst, outcome)
-		r.cells[2].style, r.cells[4].style = severityStyle(in.Severity), style
-		r.under = []string{prose.Escape(in.ID)}
+		r := t.Add(in.Began.UTC().Format("2006-01-02 15:04"), prose.Escape(in.Rule), prose.Escape(in.Severity), prose.Escape(who), lasted, worst, outcome)
+		r.Cells[2].Style, r.Cells[4].Style = words.SeverityStyle(in.Severity), style
+		r.Under = []string{prose.Escape(in.ID)}
 	}
-	out := t.lines(columns, paint)
+	out := t.Lines(columns, paint)
 	if doc.Truncated > 0 {
 		out = append(out, fmt.Sprintf("and %s (shown by --all)", prose.Plural(int64(doc.Truncated), "older one")))
 	}
 	return out
-}
-
-func severityStyle(s string) style {
-	switch s {
-	case "critical":
-		return bad
-	case "warning":
-		return warn
-	}
-	return plain
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -25,7 +27,7 @@ net.ipv4.tcp_max_orphans.`,
 					return nil, nil, err
 				}
 				doc.Keep(c.rows())
-				return doc, func(columns int, paint painter) []string { return orphansPage(doc, columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return orphansPage(doc, columns, paint) }, nil
 			})
 		},
 	}
@@ -34,10 +36,10 @@ net.ipv4.tcp_max_orphans.`,
 	return cmd
 }
 
-func orphansPage(doc *api.Orphans, columns int, paint painter) []string {
+func orphansPage(doc *api.Orphans, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
-	say(title("TCP orphans", &doc.Header, paint))
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
+	say(words.Title("TCP orphans", &doc.Header, paint))
 	count := api.OrphanCount{Count: doc.Count, Seen: doc.Seen, Limit: doc.Limit}
 	s := orphanCount(&count)
 	if doc.Bytes != 0 {
@@ -45,9 +47,9 @@ func orphansPage(doc *api.Orphans, columns int, paint painter) []string {
 	}
 	switch {
 	case doc.Count >= doc.LimitHalf:
-		s = paint.style(s, bad)
+		s = paint.Style(s, layout.Bad)
 	case doc.Count >= doc.LimitQuarter:
-		s = paint.style(s, warn)
+		s = paint.Style(s, layout.Warn)
 	}
 	say(s)
 	say(fmt.Sprintf("one that makes no progress counts twice, with an error four times: the kernel may kill from %d or %d on",
@@ -59,25 +61,25 @@ func orphansPage(doc *api.Orphans, columns int, paint painter) []string {
 		} else {
 			say("The scan saw none of them: they are in namespaces that were not read, or gone already.")
 		}
-		return appendBlock(out, gapLines(doc.Gaps, columns, paint))
+		return appendBlock(out, words.Gaps(doc.Gaps, columns, paint))
 	}
-	say("known by " + partWords(doc.Evidence))
+	say("known by " + words.Parts(doc.Evidence))
 	out = append(out, "")
-	out = append(out, orphansTable(doc.Owners).lines(columns, paint)...)
-	if more := moreLine(int64(doc.Truncated.Owners), "owner", doc.Truncated.Bytes); more != "" {
+	out = append(out, orphansTable(doc.Owners).Lines(columns, paint)...)
+	if more := words.More(int64(doc.Truncated.Owners), "owner", doc.Truncated.Bytes); more != "" {
 		out = append(out, more)
 	}
-	return appendBlock(out, gapLines(doc.Gaps, columns, paint))
+	return appendBlock(out, words.Gaps(doc.Gaps, columns, paint))
 }
 
-func orphansTable(owners []api.OrphanOwner) *table {
-	t := &table{columns: []column{
-		{title: "OWNER", least: 18, middle: true},
-		{title: "KIND", rank: 3},
-		{title: "ORPHANS", right: true},
-		{title: "MEMORY", right: true},
-		{title: "SEND", right: true, rank: 2},
-		{title: "EVIDENCE", least: 9},
+func orphansTable(owners []api.OrphanOwner) *layout.Table {
+	t := &layout.Table{Columns: []layout.Column{
+		{Title: "OWNER", Least: 18, Middle: true},
+		{Title: "KIND", Rank: 3},
+		{Title: "ORPHANS", Right: true},
+		{Title: "MEMORY", Right: true},
+		{Title: "SEND", Right: true, Rank: 2},
+		{Title: "EVIDENCE", Least: 9},
 	}}
 	for i := range owners {
 		o := &owners[i]
@@ -85,7 +87,7 @@ func orphansTable(owners []api.OrphanOwner) *table {
 		if o.CgroupGone {
 			name += " (gone)"
 		}
-		t.add(name, string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Bytes(o.SendBytes), partWords(o.Evidence))
+		t.Add(name, string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Bytes(o.SendBytes), words.Parts(o.Evidence))
 	}
 	return t
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -48,37 +50,37 @@ func (c *command) askOwners(ctx context.Context, src source) (any, page, error) 
 		doc.Keep(c.rows())
 		return doc, nil, nil
 	}
-	return doc, func(columns int, paint painter) []string { return ownersPage(doc, c.rows(), columns, paint) }, nil
+	return doc, func(columns int, paint layout.Painter) []string { return ownersPage(doc, c.rows(), columns, paint) }, nil
 }
 
 // ownersPage draws the ledger with at most limit owners, 0 for all.
-func ownersPage(doc *api.Owners, limit, columns int, paint painter) []string {
+func ownersPage(doc *api.Owners, limit, columns int, paint layout.Painter) []string {
 	m := &doc.Memory
 	out := head("TCP memory by owner", &doc.Header, m, &doc.Ledger, columns, paint)
 	out = append(out, "")
 	if s := holderLine(doc, paint); s != "" {
-		out = append(append(out, wrap(s, columns, "  ")...), "")
+		out = append(append(out, layout.Wrap(s, columns, "  ")...), "")
 	}
 	shown, rest := firstOwners(doc.Owners, limit)
 	if len(shown) > 0 {
-		out = append(out, ownersTable(shown, whole(&doc.Ledger, m)).lines(columns, paint)...)
+		out = append(out, ownersTable(shown, words.Whole(&doc.Ledger, m)).Lines(columns, paint)...)
 	} else {
 		out = append(out, nobody(&doc.Ledger, m))
 	}
 	more := len(doc.Owners) - len(shown) + doc.Truncated.Owners
-	if s := moreLine(int64(more), "owner", rest+doc.Truncated.Bytes); s != "" {
+	if s := words.More(int64(more), "owner", rest+doc.Truncated.Bytes); s != "" {
 		out = append(out, s)
 	}
-	return appendBlock(out, restLines(&doc.Ledger, m, doc.Gaps, columns, paint))
+	return appendBlock(out, words.Rest(&doc.Ledger, m, doc.Gaps, columns, paint))
 }
 
 // head is what every page over the whole ledger begins with.
-func head(what string, h *api.Header, m *api.Memory, l *api.Ledger, columns int, paint painter) []string {
-	out := wrap(title(what, h, paint), columns, "  ")
-	out = append(out, wrap(usedLine(m, paint), columns, "  ")...)
-	for _, s := range []string{trendLine(m, paint), coverageLine(l, m)} {
+func head(what string, h *api.Header, m *api.Memory, l *api.Ledger, columns int, paint layout.Painter) []string {
+	out := layout.Wrap(words.Title(what, h, paint), columns, "  ")
+	out = append(out, layout.Wrap(words.Used(m, paint), columns, "  ")...)
+	for _, s := range []string{words.Trend(m, paint), words.Coverage(l, m)} {
 		if s != "" {
-			out = append(out, wrap(s, columns, "  ")...)
+			out = append(out, layout.Wrap(s, columns, "  ")...)
 		}
 	}
 	return out
@@ -93,13 +95,13 @@ func nobody(l *api.Ledger, m *api.Memory) string {
 }
 
 // holderLine is the answer in one sentence: who holds most of it.
-func holderLine(doc *api.Owners, paint painter) string {
+func holderLine(doc *api.Owners, paint layout.Painter) string {
 	if len(doc.Owners) == 0 || doc.Owners[0].Bytes <= 0 {
 		return ""
 	}
 	o := &doc.Owners[0]
-	s := fmt.Sprintf("%s holds %s: %s in %s", paint.style(ownerName(o), bold),
-		prose.Share(o.Bytes, whole(&doc.Ledger, &doc.Memory)), prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"))
+	s := fmt.Sprintf("%s holds %s: %s in %s", paint.Style(words.Owner(o), layout.Bold),
+		prose.Share(o.Bytes, words.Whole(&doc.Ledger, &doc.Memory)), prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"))
 	if o.Kind == reading.KindUnresolved {
 		s = fmt.Sprintf("nobody could be named for most of it: %s in %s", prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"))
 	}
@@ -107,14 +109,10 @@ func holderLine(doc *api.Owners, paint painter) string {
 		s += ", " + prose.Growth(*o.GrowthBytesPerMinute)
 	}
 	if o.Verdict != nil {
-		s += ", " + verdictWords(&o.Judgement, paint)
+		s += ", " + words.Verdict(&o.Judgement, paint)
 	}
 	return s
 }
-
-// whole is what shares are parts of: all that is used, or all that was seen
-// where the per-CPU reserve makes that a little more.
-func whole(l *api.Ledger, m *api.Memory) int64 { return max(m.UsedBytes, l.SeenBytes) }
 
 // firstOwners are the first limit owners, and the bytes of the others; owners
 // without bytes are shown only when all are asked for.
@@ -132,51 +130,28 @@ func firstOwners(owners []api.Owner, limit int) (shown []api.Owner, rest int64) 
 	return owners[:n], rest
 }
 
-func ownersTable(owners []api.Owner, whole int64) *table {
-	t := &table{columns: []column{
-		{title: "OWNER", least: 28, middle: true}, // units of one product differ at their end
-		{title: "KIND", rank: 9},
-		{title: "SOCKETS", right: true},
-		{title: "MEMORY", right: true},
-		{title: "SHARE", right: true},
-		{title: "RECV", right: true, rank: 7},
-		{title: "SEND", right: true, rank: 8},
-		{title: "CLASSES", least: 10, rank: 2},
-		{title: "EVIDENCE", least: 9, rank: 4},
-		{title: "GROWTH", right: true, rank: 5},
-		{title: "VERDICT", rank: 1},
+func ownersTable(owners []api.Owner, whole int64) *layout.Table {
+	t := &layout.Table{Columns: []layout.Column{
+		{Title: "OWNER", Least: 28, Middle: true}, // units of one product differ at their end
+		{Title: "KIND", Rank: 9},
+		{Title: "SOCKETS", Right: true},
+		{Title: "MEMORY", Right: true},
+		{Title: "SHARE", Right: true},
+		{Title: "RECV", Right: true, Rank: 7},
+		{Title: "SEND", Right: true, Rank: 8},
+		{Title: "CLASSES", Least: 10, Rank: 2},
+		{Title: "EVIDENCE", Least: 9, Rank: 4},
+		{Title: "GROWTH", Right: true, Rank: 5},
+		{Title: "VERDICT", Rank: 1},
 	}}
 	for i := range owners {
 		o := &owners[i]
-		r := t.add(ownerName(o), string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, whole),
-			prose.Bytes(o.ReceiveBytes), prose.Bytes(o.SendBytes), classWords(&o.Classes), partWords(o.Evidence),
-			growthCell(o.GrowthBytesPerMinute), verdictCell(&o.Judgement))
-		r.cells[len(r.cells)-1].style = verdictStyle(&o.Judgement)
+		r := t.Add(words.Owner(o), string(o.Kind), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, whole),
+			prose.Bytes(o.ReceiveBytes), prose.Bytes(o.SendBytes), words.Classes(&o.Classes), words.Parts(o.Evidence),
+			words.Growth(o.GrowthBytesPerMinute), words.VerdictCell(&o.Judgement))
+		r.Cells[len(r.Cells)-1].Style = words.VerdictStyle(&o.Judgement)
 	}
 	return t
-}
-
-// ownerName is the owner's name as a table shows it: plain processes are often
-// many of one name, so theirs have the pid behind it.
-func ownerName(o *api.Owner) string {
-	if o.Kind == reading.KindProcess && len(o.Holders) > 0 {
-		return fmt.Sprintf("%s[%d]", prose.Escape(o.Name), o.Holders[0].PID)
-	}
-	return prose.Escape(o.Name)
-}
-
-func growthCell(g *int64) string {
-	if g == nil {
-		return "-"
-	}
-	return prose.Growth(*g)
-}
-
-func verdictCell(j *api.Judgement) string {
-	if j.Verdict == nil {
-		return "-"
-	}
-	return string(*j.Verdict)
 }
 
 // appendBlock appends lines after an empty one, if there are any.

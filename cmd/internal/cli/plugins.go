@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -55,16 +57,16 @@ func (c *command) showPlugins(ctx context.Context, get func(*api.Client, context
 		if broken > 0 {
 			err = fmt.Errorf("%d of %s cannot be used", broken, prose.Plural(int64(len(doc.Plugins)), "plugin"))
 		}
-		return doc, func(columns int, paint painter) []string { return pluginsPage(doc, columns, paint) }, err
+		return doc, func(columns int, paint layout.Painter) []string { return pluginsPage(doc, columns, paint) }, err
 	})
 }
 
-func pluginsPage(doc *api.Plugins, columns int, paint painter) []string {
+func pluginsPage(doc *api.Plugins, columns int, paint layout.Painter) []string {
 	if len(doc.Plugins) == 0 {
 		return []string{"No action can be taken: there is no plugin."}
 	}
-	t := table{columns: []column{
-		{title: "ACTION"}, {title: "VERSION", rank: 2}, {title: "TOUCHES"}, {title: "STATE"}, {title: "RIGHTS", least: 10}, {title: "RULES", least: 8, rank: 1},
+	t := layout.Table{Columns: []layout.Column{
+		{Title: "ACTION"}, {Title: "VERSION", Rank: 2}, {Title: "TOUCHES"}, {Title: "STATE"}, {Title: "RIGHTS", Least: 10}, {Title: "RULES", Least: 8, Rank: 1},
 	}}
 	for i := range doc.Plugins {
 		p := &doc.Plugins[i]
@@ -76,29 +78,29 @@ func pluginsPage(doc *api.Plugins, columns int, paint painter) []string {
 			rights = prose.Escape(strings.Join(p.Rights, " "))
 		}
 		state, style := pluginState(p)
-		r := t.add(prose.Escape(p.Name), version, prose.Escape(p.Touches), state, rights, prose.Escape(strings.Join(p.Rules, ", ")))
-		r.cells[3].style = style
+		r := t.Add(prose.Escape(p.Name), version, prose.Escape(p.Touches), state, rights, prose.Escape(strings.Join(p.Rules, ", ")))
+		r.Cells[3].Style = style
 		if !p.BuiltIn {
-			r.under = append(r.under, prose.Escape(p.Path))
+			r.Under = append(r.Under, prose.Escape(p.Path))
 		}
 		switch {
 		case undescribed(p) && p.Problem == nil:
-			r.under = append(r.under, paint.style("problem", bad)+": "+sentence(strings.Join(p.Missing, ", ")))
+			r.Under = append(r.Under, paint.Style("problem", layout.Bad)+": "+words.Sentence(strings.Join(p.Missing, ", ")))
 		case len(p.Missing) > 0 && !undescribed(p):
-			r.under = append(r.under, paint.style("missing", bad)+": "+prose.Escape(strings.Join(p.Missing, ", ")))
+			r.Under = append(r.Under, paint.Style("missing", layout.Bad)+": "+prose.Escape(strings.Join(p.Missing, ", ")))
 		}
 		if p.Problem != nil {
-			r.under = append(r.under, paint.style("problem", bad)+": "+sentence(*p.Problem))
+			r.Under = append(r.Under, paint.Style("problem", layout.Bad)+": "+words.Sentence(*p.Problem))
 		}
 		if p.LastError != nil {
 			s := "last error"
 			if p.LastErrorAt != nil {
 				s += " at " + prose.Time(*p.LastErrorAt)
 			}
-			r.under = append(r.under, s+": "+sentence(*p.LastError))
+			r.Under = append(r.Under, s+": "+words.Sentence(*p.LastError))
 		}
 	}
-	return t.lines(columns, paint)
+	return t.Lines(columns, paint)
 }
 
 // undescribed: it could not even say which rights it needs.
@@ -106,18 +108,18 @@ func undescribed(p *api.Plugin) bool {
 	return !p.BuiltIn && p.PluginVersion == nil && len(p.Missing) > 0
 }
 
-func pluginState(p *api.Plugin) (string, style) {
+func pluginState(p *api.Plugin) (string, layout.Style) {
 	switch {
 	case p.Verified != nil && !*p.Verified:
-		return "broken", bad
+		return "broken", layout.Bad
 	case p.Verified != nil:
-		return "verified", good
+		return "verified", layout.Good
 	case undescribed(p):
-		return "broken", bad
+		return "broken", layout.Bad
 	case len(p.Missing) > 0:
-		return "no rights", bad
+		return "no rights", layout.Bad
 	case p.Running:
-		return fmt.Sprintf("pid %d", p.PID), good
+		return fmt.Sprintf("pid %d", p.PID), layout.Good
 	}
-	return "at rest", plain
+	return "at rest", layout.Plain
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -190,7 +191,7 @@ func pickRules(text string, names []string) (string, error) {
 
 // policyPage is the text as it is: it can be saved as a file.
 func policyPage(doc *api.Policy) page {
-	return func(int, painter) []string {
+	return func(int, layout.Painter) []string {
 		lines := strings.Split(strings.TrimRight(doc.Text, "\n"), "\n")
 		for i := range lines {
 			lines[i] = printable(strings.ReplaceAll(lines[i], "\t", "    "))
@@ -254,13 +255,13 @@ rules with for_each.`,
 				}
 				doc.Variables = append(doc.Variables, one)
 			}
-			return c.put(doc, func(columns int, paint painter) []string { return variablesPage(doc.Variables, columns, paint) })
+			return c.put(doc, func(columns int, paint layout.Painter) []string { return variablesPage(doc.Variables, columns, paint) })
 		},
 	}
 }
 
-func variablesPage(list []variable, columns int, paint painter) []string {
-	t := table{columns: []column{{title: "VARIABLE"}, {title: "TYPE"}, {title: "EACH"}, {title: "UNKNOWN", rank: 1}, {title: "MEANING", least: 20, rank: 2}}}
+func variablesPage(list []variable, columns int, paint layout.Painter) []string {
+	t := layout.Table{Columns: []layout.Column{{Title: "VARIABLE"}, {Title: "TYPE"}, {Title: "EACH"}, {Title: "UNKNOWN", Rank: 1}, {Title: "MEANING", Least: 20, Rank: 2}}}
 	for _, v := range list {
 		nullable := "-"
 		if v.Nullable {
@@ -273,13 +274,13 @@ func variablesPage(list []variable, columns int, paint painter) []string {
 		if len(v.Values) > 0 {
 			meaning += ": " + strings.Join(v.Values, ", ")
 		}
-		row := t.add(v.Name, v.Type, v.Each, nullable)
+		row := t.Add(v.Name, v.Type, v.Each, nullable)
 		if columns > 0 {
-			row.cells = append(row.cells, cell{})
-			row.under = []string{prose.Escape(meaning)}
+			row.Cells = append(row.Cells, layout.Cell{})
+			row.Under = []string{prose.Escape(meaning)}
 		} else {
-			row.cells = append(row.cells, cell{text: prose.Escape(meaning)})
+			row.Cells = append(row.Cells, layout.Cell{Text: prose.Escape(meaning)})
 		}
 	}
-	return t.lines(columns, paint)
+	return t.Lines(columns, paint)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/ability"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
@@ -95,7 +96,7 @@ func TestRecordPages(t *testing.T) {
 				}
 				golden(t, name+".golden", stdout)
 				for line := range strings.Lines(stdout) {
-					if w := textWidth(strings.TrimSuffix(line, "\n")); columns > 0 && w > columns {
+					if w := layout.Width(strings.TrimSuffix(line, "\n")); columns > 0 && w > columns {
 						t.Errorf("%d columns: %s", w, line)
 					}
 				}

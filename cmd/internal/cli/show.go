@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 )
 
 // A page draws a document in so many columns, 0 for no bound.
-type page func(columns int, paint painter) []string
+type page func(columns int, paint layout.Painter) []string
 
 // show asks for a document and prints it, once or at each tick of --watch.
 func (c *command) show(ctx context.Context, ask func(context.Context, source) (doc any, draw page, err error)) error {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
@@ -54,7 +56,7 @@ func (c *command) sockets() *cobra.Command {
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, paint painter) []string { return socketsPage(doc, columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return socketsPage(doc, columns, paint) }, nil
 			})
 		},
 	}
@@ -72,21 +74,21 @@ func fieldList() string {
 	return b.String()
 }
 
-func socketsPage(doc *api.Sockets, columns int, paint painter) []string {
-	out := wrap(title("TCP sockets by memory", &doc.Header, paint), columns, "  ")
+func socketsPage(doc *api.Sockets, columns int, paint layout.Painter) []string {
+	out := layout.Wrap(words.Title("TCP sockets by memory", &doc.Header, paint), columns, "  ")
 	if doc.Matched.Sockets == 0 {
-		return appendBlock(append(out, none(doc.Filter)), gapLines(doc.Gaps, columns, paint))
+		return appendBlock(append(out, none(doc.Filter)), words.Gaps(doc.Gaps, columns, paint))
 	}
 	s := fmt.Sprintf("%s with %s", prose.Plural(doc.Matched.Sockets, "socket"), prose.Bytes(doc.Matched.Bytes))
 	if doc.Filter != "" {
 		s += " match: " + prose.Escape(doc.Filter)
 	}
-	out = append(append(out, wrap(s, columns, "  ")...), "")
-	out = append(out, socketsTable(doc.Sockets, columns).lines(columns, paint)...)
-	if s := moreLine(doc.Truncated.Sockets, "socket", doc.Truncated.Bytes); s != "" {
+	out = append(append(out, layout.Wrap(s, columns, "  ")...), "")
+	out = append(out, socketsTable(doc.Sockets, columns).Lines(columns, paint)...)
+	if s := words.More(doc.Truncated.Sockets, "socket", doc.Truncated.Bytes); s != "" {
 		out = append(out, s)
 	}
-	return appendBlock(out, gapLines(doc.Gaps, columns, paint))
+	return appendBlock(out, words.Gaps(doc.Gaps, columns, paint))
 }
 
 func none(filter string) string {
@@ -100,79 +102,35 @@ func none(filter string) string {
 // columns; below they stand under the socket.
 const classColumns = 100
 
-func socketsTable(rows []api.Socket, columns int) *table {
-	t := &table{columns: []column{
-		{title: "MEMORY", right: true},
-		{title: "STATE"},
-		{title: "RECV-Q", right: true, rank: 3},
-		{title: "SEND-Q", right: true, rank: 2},
-		{title: "LOCAL", least: 15, middle: true},
-		{title: "REMOTE", least: 15, middle: true},
-		{title: "OWNER", least: 12, middle: true},
+func socketsTable(rows []api.Socket, columns int) *layout.Table {
+	t := &layout.Table{Columns: []layout.Column{
+		{Title: "MEMORY", Right: true},
+		{Title: "STATE"},
+		{Title: "RECV-Q", Right: true, Rank: 3},
+		{Title: "SEND-Q", Right: true, Rank: 2},
+		{Title: "LOCAL", Least: 15, Middle: true},
+		{Title: "REMOTE", Least: 15, Middle: true},
+		{Title: "OWNER", Least: 12, Middle: true},
 	}}
 	wide := columns <= 0 || columns >= classColumns
 	if wide {
-		t.columns = append(t.columns, column{title: "CLASS"}, column{title: "EVIDENCE"})
+		t.Columns = append(t.Columns, layout.Column{Title: "CLASS"}, layout.Column{Title: "EVIDENCE"})
 	}
 	for i := range rows {
 		s := &rows[i]
 		cells := []string{
 			prose.Bytes(s.Bytes), s.State, fmt.Sprint(s.RecvQ), fmt.Sprint(s.SendQ),
-			optionalText(s.Local), optionalText(s.Remote), prose.Escape(s.OwnerName),
+			words.Optional(s.Local), words.Optional(s.Remote), prose.Escape(s.OwnerName),
 		}
 		more := s.Class + " by " + s.Evidence + " "
 		if wide {
 			cells, more = append(cells, s.Class, s.Evidence), ""
 		}
-		r := t.add(cells...)
-		r.under = append(r.under, more+detail(s))
+		r := t.Add(cells...)
+		r.Under = append(r.Under, more+words.Socket(s))
 		if s.TCPInfo != nil {
-			r.under = append(r.under, infoWords(s.TCPInfo))
+			r.Under = append(r.Under, words.Info(s.TCPInfo))
 		}
 	}
 	return t
-}
-
-// detail is what ss prints behind a socket: who, where, and its memory.
-func detail(s *api.Socket) string {
-	parts := []string{skmemWords(&s.SkMem)}
-	if h := s.Holder; h != nil {
-		parts = append(parts, fmt.Sprintf("users:((%s,pid=%d))", prose.Escape(h.Command), h.PID))
-	}
-	parts = append(parts, fmt.Sprintf("uid:%d", s.UID), fmt.Sprintf("ino:%d", s.Inode), fmt.Sprintf("sk:%d", s.Cookie),
-		fmt.Sprintf("netns:%d", s.Netns.Inode))
-	if s.MPTCP {
-		parts = append(parts, "mptcp")
-	}
-	return strings.Join(parts, " ")
-}
-
-// skmemWords is skmem as ss(8) prints it with -m.
-func skmemWords(m *api.SkMem) string {
-	return fmt.Sprintf("skmem:(r%d,rb%d,t%d,tb%d,f%d,w%d,o%d,bl%d,d%d)", m.RmemAlloc, m.Rcvbuf, m.WmemAlloc, m.Sndbuf,
-		m.FwdAlloc, m.WmemQueued, m.Optmem, m.Backlog, m.Drops)
-}
-
-// infoWords is TCP_INFO in the words of ss(8) with -i.
-func infoWords(i *api.TCPInfo) string {
-	s := fmt.Sprintf("rtt:%g/%gms rto:%gms cwnd:%d unacked:%d retrans:%d/%d lastsnd:%dms lastrcv:%dms",
-		float64(i.RTTMicros)/1000, float64(i.RTTVarMicros)/1000, float64(i.RTOMicros)/1000, i.Cwnd, i.Unacked,
-		i.Retrans, i.TotalRetrans, i.LastDataSent, i.LastDataReceived)
-	if i.BytesAcked != nil {
-		s += fmt.Sprintf(" bytes_acked:%d", *i.BytesAcked)
-	}
-	if i.BytesReceived != nil {
-		s += fmt.Sprintf(" bytes_received:%d", *i.BytesReceived)
-	}
-	if i.DeliveryRate != nil {
-		s += " delivery_rate " + prose.Bytes(int64(min(*i.DeliveryRate, 1<<62))) + "/s"
-	}
-	return s
-}
-
-func optionalText(s *string) string {
-	if s == nil {
-		return "-"
-	}
-	return prose.Escape(*s)
 }

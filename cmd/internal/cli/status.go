@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
@@ -22,7 +24,7 @@ func (c *command) status() *cobra.Command {
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, paint painter) []string { return statusPage(doc, columns, paint) }, nil
+				return doc, func(columns int, paint layout.Painter) []string { return statusPage(doc, columns, paint) }, nil
 			})
 		},
 	}
@@ -30,16 +32,16 @@ func (c *command) status() *cobra.Command {
 	return cmd
 }
 
-func statusPage(doc *api.Status, columns int, paint painter) []string {
+func statusPage(doc *api.Status, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
 	m := &doc.Memory
-	say(title("TCP memory", &doc.Header, paint))
-	say(usedLine(m, paint))
+	say(words.Title("TCP memory", &doc.Header, paint))
+	say(words.Used(m, paint))
 	if doc.Since != nil {
 		say(fmt.Sprintf("%s since %s (%s)", doc.Level, prose.Time(*doc.Since), prose.Duration(doc.TakenAt.Sub(*doc.Since))))
 	}
-	if s := trendLine(m, paint); s != "" {
+	if s := words.Trend(m, paint); s != "" {
 		say(s)
 	}
 	say(orphanCount(&doc.Orphans))
@@ -48,7 +50,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 	}
 	if doc.Ledger == nil {
 		say("no full scan yet: who holds it is not known")
-	} else if s := coverageLine(doc.Ledger, m); s != "" {
+	} else if s := words.Coverage(doc.Ledger, m); s != "" {
 		if *doc.ScanAgeSeconds >= 1 {
 			s += ", by a scan " + prose.Seconds(*doc.ScanAgeSeconds) + " ago"
 		}
@@ -57,7 +59,7 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 
 	if shown, _ := firstOwners(doc.TopOwners, api.TopOwners); len(shown) > 0 {
 		out = append(out, "")
-		out = append(out, ownersTable(shown, whole(doc.Ledger, m)).lines(columns, paint)...)
+		out = append(out, ownersTable(shown, words.Whole(doc.Ledger, m)).Lines(columns, paint)...)
 		if n := doc.Truncated.Owners; n > 0 && doc.Truncated.Bytes > 0 {
 			say(fmt.Sprintf("and %s with %s (shown by tcpmemctl owners)", prose.Plural(int64(n), "more owner"), prose.Bytes(doc.Truncated.Bytes)))
 		}
@@ -66,11 +68,11 @@ func statusPage(doc *api.Status, columns int, paint painter) []string {
 	}
 
 	if doc.Ledger != nil {
-		out = appendBlock(out, restLines(doc.Ledger, m, doc.Gaps, columns, paint))
+		out = appendBlock(out, words.Rest(doc.Ledger, m, doc.Gaps, columns, paint))
 	} else {
-		out = appendBlock(out, gapLines(doc.Gaps, columns, paint))
+		out = appendBlock(out, words.Gaps(doc.Gaps, columns, paint))
 	}
-	out = appendBlock(out, conductLines(doc, columns, paint))
+	out = appendBlock(out, words.Conduct(doc, columns, paint))
 	out = append(out, "")
 	say(daemonLine(doc))
 	return out
@@ -87,7 +89,7 @@ func orphanCount(o *api.OrphanCount) string {
 
 // kernelLine says what the kernel has suffered since the daemon started; "" where
 // that is nothing.
-func kernelLine(doc *api.Status, paint painter) string {
+func kernelLine(doc *api.Status, paint layout.Painter) string {
 	var parts []string
 	add := func(n *int64, what string) {
 		if n != nil && *n > 0 {
@@ -106,7 +108,7 @@ func kernelLine(doc *api.Status, paint painter) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return paint.style("the kernel, since the daemon started", warn) + ": " + strings.Join(parts, ", ")
+	return paint.Style("the kernel, since the daemon started", layout.Warn) + ": " + strings.Join(parts, ", ")
 }
 
 // daemonLine says who answers and what that costs.

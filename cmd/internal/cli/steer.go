@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
@@ -95,9 +97,9 @@ func planLines(plan *api.Acted, dry bool, columns int) []string {
 	if dry && d.Choice == record.ChoseAct {
 		t.Line += " (dry run: it only looks)"
 	}
-	out := wrap(t.Line, columns, "  ")
+	out := layout.Wrap(t.Line, columns, "  ")
 	for _, line := range t.More {
-		out = append(out, wrap("  "+line, columns, "    ")...)
+		out = append(out, layout.Wrap("  "+line, columns, "    ")...)
 	}
 	return out
 }
@@ -159,11 +161,11 @@ func (c *command) toldResult(acted *api.Acted, records []record.Record, r *recor
 			return err
 		}
 	} else {
-		lines := wrap("result: "+event.ResultWords(r), columns, "  ")
+		lines := layout.Wrap("result: "+event.ResultWords(r), columns, "  ")
 		for _, ch := range r.Changes {
-			lines = append(lines, wrap("  "+event.ChangeWords(ch), columns, "    ")...)
+			lines = append(lines, layout.Wrap("  "+event.ChangeWords(ch), columns, "    ")...)
 		}
-		lines = append(lines, wrap("what it brings is being measured: tcpmemctl explain "+prose.Escape(acted.Action), columns, "  ")...)
+		lines = append(lines, layout.Wrap("what it brings is being measured: tcpmemctl explain "+prose.Escape(acted.Action), columns, "  ")...)
 		if r.Outcome != record.Done {
 			lines = lines[:len(lines)-1]
 		}
@@ -204,7 +206,7 @@ decide, to record and to tell, and leases end as they would. Only root may.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, oneLine(pauseWords(doc)), nil
+				return doc, oneLine(words.Pause(doc)), nil
 			})
 		},
 	}
@@ -212,20 +214,8 @@ decide, to record and to tell, and leases end as they would. Only root may.`,
 	return cmd
 }
 
-func pauseWords(p *api.Pause) string {
-	s := "paused"
-	if p.Until != nil {
-		s += " until " + prose.Time(*p.Until)
-	}
-	s += ": " + prose.Escape(p.Why)
-	if p.By != nil {
-		s += fmt.Sprintf(" (by uid %d)", p.By.UID)
-	}
-	return s
-}
-
 func oneLine(s string) page {
-	return func(columns int, _ painter) []string { return wrap(s, columns, "  ") }
+	return func(columns int, _ layout.Painter) []string { return layout.Wrap(s, columns, "  ") }
 }
 
 func (c *command) resume() *cobra.Command {
@@ -281,7 +271,7 @@ code is 6. Only root may.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, func(columns int, _ painter) []string { return reloadLines(doc, wait, columns) }, nil
+				return doc, func(columns int, _ layout.Painter) []string { return reloadLines(doc, wait, columns) }, nil
 			})
 		},
 	}
@@ -291,7 +281,7 @@ code is 6. Only root may.`,
 
 func reloadLines(doc *api.Reloaded, wait bool, columns int) []string {
 	if !wait {
-		return wrap("asked to reload: whether the files are right the daemon's log says, or --wait", columns, "  ")
+		return layout.Wrap("asked to reload: whether the files are right the daemon's log says, or --wait", columns, "  ")
 	}
 	parts := []string{prose.Plural(int64(doc.Rules), "rule")}
 	for _, p := range []struct {
@@ -302,9 +292,9 @@ func reloadLines(doc *api.Reloaded, wait bool, columns int) []string {
 			parts = append(parts, p.what+" "+prose.Escape(strings.Join(p.names, ", ")))
 		}
 	}
-	out := wrap("reloaded: "+strings.Join(parts, "; "), columns, "  ")
+	out := layout.Wrap("reloaded: "+strings.Join(parts, "; "), columns, "  ")
 	for _, note := range doc.Notes {
-		out = append(out, wrap("note: "+prose.Escape(note), columns, "  ")...)
+		out = append(out, layout.Wrap("note: "+prose.Escape(note), columns, "  ")...)
 	}
 	return out
 }

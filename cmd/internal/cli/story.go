@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
 	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -15,15 +17,15 @@ import (
 )
 
 // storyPage tells an incident to a person.
-func storyPage(in *record.Incident, now time.Time, columns int, paint painter) []string {
+func storyPage(in *record.Incident, now time.Time, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
 	state := "lasts"
 	if in.Ended != nil {
 		state = "over"
 	}
-	say(fmt.Sprintf("%s %s: rule %s, %s, %s", paint.style("Incident", bold), prose.Escape(in.ID), prose.Escape(in.Rule),
-		paint.style(prose.Escape(in.Severity), severityStyle(in.Severity)), state))
+	say(fmt.Sprintf("%s %s: rule %s, %s, %s", paint.Style("Incident", layout.Bold), prose.Escape(in.ID), prose.Escape(in.Rule),
+		paint.Style(prose.Escape(in.Severity), words.SeverityStyle(in.Severity)), state))
 	if in.About != "" {
 		say(prose.Escape(in.About))
 	}
@@ -59,7 +61,7 @@ func spanWords(in *record.Incident, now time.Time) string {
 // keyLines say who it was about, at its worst.
 func keyLines(k *record.KeyState, whole bool, columns int) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
 	s := prose.Escape(k.Key) + ": " + string(k.Phase)
 	if k.End != "" {
 		s += " (" + string(k.End) + ")"
@@ -73,7 +75,7 @@ func keyLines(k *record.KeyState, whole bool, columns int) []string {
 	say(s)
 	if k.Owner != nil && whole {
 		for _, line := range event.OwnerLines(k.Owner) {
-			out = append(out, wrap("  "+line, columns, "    ")...)
+			out = append(out, layout.Wrap("  "+line, columns, "    ")...)
 		}
 	}
 	return out
@@ -90,23 +92,23 @@ func poolLines(points []record.Point, columns int) []string {
 		parts = append(parts, fmt.Sprintf("%s %s at %s (%d of %d pages, %s)", [...]string{"first", "worst", "last"}[i],
 			prose.Fill(float64(p.Used)/float64(max(p.Max, 1))), p.At.UTC().Format(time.TimeOnly), p.Used, p.Max, prose.Escape(p.Level)))
 	}
-	return wrap("the pool: "+strings.Join(parts, ", "), columns, "  ")
+	return layout.Wrap("the pool: "+strings.Join(parts, ", "), columns, "  ")
 }
 
 // worstLines is the ledger at the worst.
-func worstLines(l *record.Ledger, columns int, paint painter) []string {
+func worstLines(l *record.Ledger, columns int, paint layout.Painter) []string {
 	if l == nil {
 		return nil
 	}
-	out := wrap(fmt.Sprintf("%s at %s: %s seen, %s explained; %s", paint.style("Ledger", bold), prose.Time(l.At),
+	out := layout.Wrap(fmt.Sprintf("%s at %s: %s seen, %s explained; %s", paint.Style("Ledger", layout.Bold), prose.Time(l.At),
 		prose.Bytes(l.Seen), prose.Coverage(l.Coverage), byteParts(l.Classes)), columns, "  ")
-	t := table{columns: []column{
-		{title: "OWNER", least: 12, middle: true},
-		{title: "SOCKETS", right: true, rank: 2},
-		{title: "MEMORY", right: true},
-		{title: "SHARE", right: true, rank: 1},
-		{title: "CLASSES", least: 10, rank: 3},
-		{title: "VERDICT", rank: 4},
+	t := layout.Table{Columns: []layout.Column{
+		{Title: "OWNER", Least: 12, Middle: true},
+		{Title: "SOCKETS", Right: true, Rank: 2},
+		{Title: "MEMORY", Right: true},
+		{Title: "SHARE", Right: true, Rank: 1},
+		{Title: "CLASSES", Least: 10, Rank: 3},
+		{Title: "VERDICT", Rank: 4},
 	}}
 	for i := range l.Owners {
 		o := &l.Owners[i]
@@ -114,10 +116,10 @@ func worstLines(l *record.Ledger, columns int, paint painter) []string {
 		if o.Verdict != nil {
 			verdict = string(o.Verdict.Kind)
 		}
-		t.add(prose.Escape(cmp.Or(o.Name, o.Key)), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, l.Seen), byteParts(o.Classes), verdict)
+		t.Add(prose.Escape(cmp.Or(o.Name, o.Key)), fmt.Sprint(o.Sockets), prose.Bytes(o.Bytes), prose.Share(o.Bytes, l.Seen), byteParts(o.Classes), verdict)
 	}
-	if len(t.rows) > 0 {
-		out = append(out, t.lines(columns, paint)...)
+	if len(t.Rows) > 0 {
+		out = append(out, t.Lines(columns, paint)...)
 	}
 	if l.LeftOut > 0 {
 		out = append(out, fmt.Sprintf("and %s", prose.Plural(int64(l.LeftOut), "more owner")))
@@ -131,15 +133,15 @@ func byteParts(parts map[string]int64) string {
 	for name, n := range parts {
 		tallies[prose.Escape(name)] = reading.Tally{Bytes: n}
 	}
-	return cmp.Or(partWords(tallies), "nothing")
+	return cmp.Or(words.Parts(tallies), "nothing")
 }
 
 // timeline is what happened, in order.
-func timeline(in *record.Incident, columns int, paint painter) []string {
+func timeline(in *record.Incident, columns int, paint layout.Painter) []string {
 	if len(in.Records) == 0 {
 		return nil
 	}
-	out := []string{paint.style("What happened", bold)}
+	out := []string{paint.Style("What happened", layout.Bold)}
 	decided := make(map[string]*record.Decision)
 	day := ""
 	for i := range in.Records {
@@ -152,10 +154,10 @@ func timeline(in *record.Incident, columns int, paint painter) []string {
 		if r.Incident != in.ID && r.Kind != record.KindEvent {
 			line += "meanwhile: rule " + prose.Escape(r.Rule) + ": "
 		}
-		out = append(out, wrap(line+recordWords(r, decided), columns, "            ")...)
+		out = append(out, layout.Wrap(line+recordWords(r, decided), columns, "            ")...)
 		if d := decisionOf(r); d != nil && r.Incident == in.ID {
 			if numbers := event.NumberWords(d.Numbers); numbers != "" {
-				out = append(out, wrap("            by "+numbers, columns, "              ")...)
+				out = append(out, layout.Wrap("            by "+numbers, columns, "              ")...)
 			}
 		}
 	}
@@ -215,20 +217,20 @@ func ofAction(d *record.Decision) string {
 }
 
 // sampleLines are sockets of the target before the first action.
-func sampleLines(in *record.Incident, columns int, paint painter) []string {
+func sampleLines(in *record.Incident, columns int, paint layout.Painter) []string {
 	if len(in.Sample) == 0 {
 		return nil
 	}
-	out := wrap(paint.style("Sockets of the target", bold)+" before the first action", columns, "  ")
-	t := table{columns: []column{
-		{title: "STATE"},
-		{title: "CLASS", rank: 2},
-		{title: "LOCAL", least: 12, middle: true, rank: 1},
-		{title: "REMOTE", least: 12, middle: true},
-		{title: "MEMORY", right: true},
-		{title: "RECEIVE", right: true, rank: 3},
-		{title: "SEND", right: true, rank: 3},
-		{title: "PID", right: true, rank: 4},
+	out := layout.Wrap(paint.Style("Sockets of the target", layout.Bold)+" before the first action", columns, "  ")
+	t := layout.Table{Columns: []layout.Column{
+		{Title: "STATE"},
+		{Title: "CLASS", Rank: 2},
+		{Title: "LOCAL", Least: 12, Middle: true, Rank: 1},
+		{Title: "REMOTE", Least: 12, Middle: true},
+		{Title: "MEMORY", Right: true},
+		{Title: "RECEIVE", Right: true, Rank: 3},
+		{Title: "SEND", Right: true, Rank: 3},
+		{Title: "PID", Right: true, Rank: 4},
 	}}
 	for i := range in.Sample {
 		s := &in.Sample[i]
@@ -236,9 +238,9 @@ func sampleLines(in *record.Incident, columns int, paint painter) []string {
 		if s.PID > 0 {
 			pid = fmt.Sprint(s.PID)
 		}
-		t.add(prose.Escape(s.State), prose.Escape(s.Class), optionalText(s.Local), optionalText(s.Remote), prose.Bytes(s.Bytes), prose.Bytes(s.Receive), prose.Bytes(s.Send), pid)
+		t.Add(prose.Escape(s.State), prose.Escape(s.Class), words.Optional(s.Local), words.Optional(s.Remote), prose.Bytes(s.Bytes), prose.Bytes(s.Receive), prose.Bytes(s.Send), pid)
 	}
-	out = append(out, t.lines(columns, paint)...)
+	out = append(out, t.Lines(columns, paint)...)
 	if n := in.LeftOut.Sockets; n > 0 {
 		out = append(out, fmt.Sprintf("and %s", prose.Plural(int64(n), "more socket")))
 	}

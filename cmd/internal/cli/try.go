@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -139,7 +140,7 @@ func (c *command) tryScene(l loaded, file, as string) error {
 			failed++
 		}
 	}
-	err = c.put(doc, func(columns int, paint painter) []string {
+	err = c.put(doc, func(columns int, paint layout.Painter) []string {
 		return triedPage(doc, scene.About, scene.Start(), columns, paint)
 	})
 	if err == nil && failed > 0 {
@@ -222,7 +223,7 @@ func (c *command) tryHistory(ctx context.Context, l loaded, from time.Time, as s
 		rows.Add(&r)
 	}
 	doc.Did = append(doc.Did, rows.Rows()...)
-	return errors.Join(c.put(doc, func(columns int, paint painter) []string {
+	return errors.Join(c.put(doc, func(columns int, paint layout.Painter) []string {
 		return triedPage(doc, "", time.Time{}, columns, paint)
 	}), broken)
 }
@@ -247,15 +248,15 @@ func entries(from iter.Seq2[json.RawMessage, error]) iter.Seq2[*replay.Entry, er
 // maxTried bounds the events that a page shows; JSON has all.
 const maxTried = 200
 
-func triedPage(doc *tried, about string, start time.Time, columns int, paint painter) []string {
+func triedPage(doc *tried, about string, start time.Time, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s, indent string) { out = append(out, wrap(s, columns, indent)...) }
+	say := func(s, indent string) { out = append(out, layout.Wrap(s, columns, indent)...) }
 	r := &doc.Report
 	what := "Recorded"
 	if doc.Scene != nil {
 		what = "Scene"
 	}
-	head := fmt.Sprintf("%s %s to %s, as if all %s: %d samples, %s", paint.style(what, bold), prose.Time(r.From), prose.Time(r.To),
+	head := fmt.Sprintf("%s %s to %s, as if all %s: %d samples, %s", paint.Style(what, layout.Bold), prose.Time(r.From), prose.Time(r.To),
 		map[string]string{"observe": "observed", "enforce": "enforced"}[r.As], r.Entries, prose.Plural(int64(r.Readings), "full reading"))
 	say(head, "  ")
 	if about != "" {
@@ -289,7 +290,7 @@ func triedPage(doc *tried, about string, start time.Time, columns int, paint pai
 	}
 	if doc.Did != nil {
 		out = append(out, "")
-		say(paint.style("What was done in that time:", bold), "  ")
+		say(paint.Style("What was done in that time:", layout.Bold), "  ")
 		out = append(out, actionsPage(&api.Actions{Actions: doc.Did}, "", columns, paint)...)
 	}
 	if len(doc.Expect) > 0 {
@@ -297,9 +298,9 @@ func triedPage(doc *tried, about string, start time.Time, columns int, paint pai
 	}
 	for _, x := range doc.Expect {
 		if x.OK {
-			say(paint.style("ok", good)+"    "+prose.Escape(x.Expect), "      ")
+			say(paint.Style("ok", layout.Good)+"    "+prose.Escape(x.Expect), "      ")
 		} else {
-			say(paint.style("FAIL", bad)+"  "+prose.Escape(x.Expect)+": "+prose.Escape(x.Found), "      ")
+			say(paint.Style("FAIL", layout.Bad)+"  "+prose.Escape(x.Expect)+": "+prose.Escape(x.Found), "      ")
 		}
 	}
 	return out

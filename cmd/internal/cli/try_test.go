@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
@@ -116,7 +117,7 @@ func TestTry(t *testing.T) {
 				t.Fatalf("%s: exit %d, says %s", name, code, stderr)
 			}
 			for line := range strings.Lines(stdout) {
-				if w := textWidth(strings.TrimSuffix(line, "\n")); columns > 0 && w > columns {
+				if w := layout.Width(strings.TrimSuffix(line, "\n")); columns > 0 && w > columns {
 					t.Errorf("%s: %d columns: %s", name, w, line)
 				}
 			}

@@ -1,4 +1,6 @@
-package cli
+// Package words says what the documents of package api hold in lines for a
+// person, with everything that a process may have chosen escaped.
+package words
 
 import (
 	"cmp"
@@ -7,41 +9,42 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-// title is the first line of a page: what, where, when, and whether it is
+// Title is the first line of a page: what, where, when, and whether it is
 // old or not whole.
-func title(what string, h *api.Header, paint painter) string {
-	s := paint.style(what, bold) + " on " + prose.Escape(h.Hostname) + ", " + prose.Time(h.TakenAt)
+func Title(what string, h *api.Header, paint layout.Painter) string {
+	s := paint.Style(what, layout.Bold) + " on " + prose.Escape(h.Hostname) + ", " + prose.Time(h.TakenAt)
 	if h.Source == api.SourceDirect {
 		s += ", read directly"
 	} else if h.AgeSeconds >= 1 {
 		s += ", " + prose.Seconds(h.AgeSeconds) + " old"
 	}
 	if h.Stale {
-		s += ", " + paint.style("STALE", bad)
+		s += ", " + paint.Style("STALE", layout.Bad)
 	}
 	if h.Partial {
-		s += ", " + paint.style("PARTIAL: the scan ended early", warn)
+		s += ", " + paint.Style("PARTIAL: the scan ended early", layout.Warn)
 	}
 	return s
 }
 
-// usedLine says how full the pool is.
-func usedLine(m *api.Memory, paint painter) string {
+// Used says how full the pool is.
+func Used(m *api.Memory, paint layout.Painter) string {
 	s := fmt.Sprintf("used %s of %s (%d of %d pages), %s full: %s", prose.Bytes(m.UsedBytes), prose.Bytes(m.MaxBytes),
-		m.UsedPages, m.MaxPages, prose.Fill(m.FillLive), paint.style(m.Level.String(), levelStyle(m.Level)))
+		m.UsedPages, m.MaxPages, prose.Fill(m.FillLive), paint.Style(m.Level.String(), LevelStyle(m.Level)))
 	if m.UnderPressure != nil && *m.UnderPressure {
 		s += ", the kernel is under pressure"
 	}
 	return s
 }
 
-// trendLine says where the pool is going; "" where that is not known.
-func trendLine(m *api.Memory, paint painter) string {
+// Trend says where the pool is going; "" where that is not known.
+func Trend(m *api.Memory, paint layout.Painter) string {
 	var parts []string
 	if g := m.GrowthBytesPerMinute; g != nil {
 		switch {
@@ -57,17 +60,17 @@ func trendLine(m *api.Memory, paint painter) string {
 		parts = append(parts, "under pressure in "+prose.Seconds(*eta))
 	}
 	if eta := m.EtaSeconds; eta != nil && m.UsedPages < m.MaxPages {
-		parts = append(parts, paint.style("full in "+prose.Seconds(*eta), warn))
+		parts = append(parts, paint.Style("full in "+prose.Seconds(*eta), layout.Warn))
 	}
 	if m.Verdict != nil {
-		parts = append(parts, verdictWords(&m.Judgement, paint))
+		parts = append(parts, Verdict(&m.Judgement, paint))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// verdictWords is a verdict with its reasons.
-func verdictWords(j *api.Judgement, paint painter) string {
-	s := paint.style(string(*j.Verdict), verdictStyle(j))
+// Verdict is a verdict with its reasons.
+func Verdict(j *api.Judgement, paint layout.Painter) string {
+	s := paint.Style(string(*j.Verdict), VerdictStyle(j))
 	if j.Culprit != nil {
 		s += " (not reading: " + prose.Escape(*j.Culprit) + ")"
 	}
@@ -81,22 +84,23 @@ func verdictWords(j *api.Judgement, paint painter) string {
 	return s
 }
 
-func verdictStyle(j *api.Judgement) style {
+// VerdictStyle colours a verdict.
+func VerdictStyle(j *api.Judgement) layout.Style {
 	switch {
 	case j.Verdict == nil:
-		return plain
+		return layout.Plain
 	case *j.Verdict == reading.Leak:
-		return bad
+		return layout.Bad
 	case *j.Verdict == reading.SlowPeer:
-		return warn
+		return layout.Warn
 	default:
-		return plain
+		return layout.Plain
 	}
 }
 
-// coverageLine says how much the ledger explains, with its error bound; ""
+// Coverage says how much the ledger explains, with its error bound; ""
 // where there is nothing to explain.
-func coverageLine(l *api.Ledger, m *api.Memory) string {
+func Coverage(l *api.Ledger, m *api.Memory) string {
 	if m.UsedBytes == 0 && l.SeenBytes == 0 {
 		return ""
 	}
@@ -112,37 +116,37 @@ func coverageLine(l *api.Ledger, m *api.Memory) string {
 	return s
 }
 
-// restLines say what the table does not: what nobody can be named for, what
+// Rest says what the table does not: what nobody can be named for, what
 // no scan saw, what could not be read, and which checks did not hold.
-func restLines(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, paint painter) []string {
+func Rest(l *api.Ledger, m *api.Memory, gaps []reading.Gap, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
 	if t := l.Classes.Unresolved; t.Bytes != 0 {
 		say(fmt.Sprintf("unresolved: nobody could be named for %s in %s", prose.Bytes(t.Bytes), prose.Plural(t.Sockets, "socket")))
 	}
 	switch unseen := l.UnseenBytes; {
 	case unseen > l.ReserveMaxBytes:
 		say(fmt.Sprintf("%s: %s of %s are on sockets that the scan did not see, more than the reserve explains",
-			paint.style("unseen", warn), prose.Bytes(unseen), prose.Bytes(m.UsedBytes)))
+			paint.Style("unseen", layout.Warn), prose.Bytes(unseen), prose.Bytes(m.UsedBytes)))
 	case unseen < -l.ReserveMaxBytes:
 		say(fmt.Sprintf("%s: the sockets hold %s more than the kernel counts, more than the reserve explains",
-			paint.style("overseen", warn), prose.Bytes(-unseen)))
+			paint.Style("overseen", layout.Warn), prose.Bytes(-unseen)))
 	}
-	out = append(out, gapLines(gaps, columns, paint)...)
+	out = append(out, Gaps(gaps, columns, paint)...)
 	for _, c := range l.Checks {
 		if c.Status != reading.CheckMismatch && c.Status != reading.CheckUnsure {
 			continue
 		}
-		style := warn
+		style := layout.Warn
 		if c.Status == reading.CheckMismatch {
-			style = bad
+			style = layout.Bad
 		}
 		amount := func(n int64) string { return fmt.Sprint(n) }
 		if c.Name == "memory" {
 			amount = prose.Bytes
 		}
 		say(fmt.Sprintf("check %s (%s): %s, the kernel counts %s, the scan saw %s (tolerance %s)", prose.Escape(c.Name),
-			prose.Escape(c.Scope), paint.style(string(c.Status), style), betweenWords(amount(c.Before), amount(c.After)), amount(c.Seen), amount(c.Tolerance)))
+			prose.Escape(c.Scope), paint.Style(string(c.Status), style), betweenWords(amount(c.Before), amount(c.After)), amount(c.Seen), amount(c.Tolerance)))
 	}
 	return out
 }
@@ -157,11 +161,11 @@ func betweenWords(before, after string) string {
 // maxGaps bounds the gaps in a table; JSON has all.
 const maxGaps = 10
 
-// sentence escapes text that may be several errors, one on each line.
-func sentence(s string) string { return prose.Escape(strings.ReplaceAll(s, "\n", "; ")) }
+// Sentence escapes text that may be several errors, one on each line.
+func Sentence(s string) string { return prose.Escape(strings.ReplaceAll(s, "\n", "; ")) }
 
-// moreLine counts what a table leaves out; "" where that is nothing.
-func moreLine(n int64, thing string, bytes int64) string {
+// More counts what a table leaves out; "" where that is nothing.
+func More(n int64, thing string, bytes int64) string {
 	switch {
 	case n == 0:
 		return ""
@@ -172,37 +176,38 @@ func moreLine(n int64, thing string, bytes int64) string {
 	}
 }
 
-func gapLines(gaps []reading.Gap, columns int, paint painter) []string {
+// Gaps says what could not be read, and why.
+func Gaps(gaps []reading.Gap, columns int, paint layout.Painter) []string {
 	var out []string
 	for i, g := range gaps {
 		if i == maxGaps {
 			out = append(out, fmt.Sprintf("and %s, all in --json", prose.Plural(int64(len(gaps)-i), "more gap")))
 			break
 		}
-		s := paint.style("not read", warn) + ": " + sentence(g.What) + ": " + sentence(g.Why)
+		s := paint.Style("not read", layout.Warn) + ": " + Sentence(g.What) + ": " + Sentence(g.Why)
 		if g.MayHideBytes != nil {
 			s += ", may hide " + prose.Bytes(*g.MayHideBytes)
 		}
-		out = append(out, wrap(s+" ("+prose.Escape(g.Code)+")", columns, "  ")...)
+		out = append(out, layout.Wrap(s+" ("+prose.Escape(g.Code)+")", columns, "  ")...)
 	}
 	return out
 }
 
-// classWords names the classes that bytes are in, most bytes first, with
+// Classes names the classes that bytes are in, most bytes first, with
 // their parts where there are several.
-func classWords(c *api.Classes) string {
+func Classes(c *api.Classes) string {
 	tallies := make(map[string]reading.Tally)
 	for _, class := range reading.ClassesByName() {
 		if t := c.Of(class); t != (reading.Tally{}) {
 			tallies[class.String()] = t
 		}
 	}
-	return partWords(tallies)
+	return Parts(tallies)
 }
 
-// partWords names the parts of a sum, most bytes first; parts without bytes
+// Parts names the parts of a sum, most bytes first; parts without bytes
 // only where no part has any.
-func partWords(parts map[string]reading.Tally) string {
+func Parts(parts map[string]reading.Tally) string {
 	names := slices.SortedFunc(maps.Keys(parts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(parts[b].Bytes, parts[a].Bytes), cmp.Compare(parts[b].Sockets, parts[a].Sockets), cmp.Compare(a, b))
 	})
@@ -219,4 +224,16 @@ func partWords(parts map[string]reading.Tally) string {
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// LevelStyle colours a level.
+func LevelStyle(l reading.Level) layout.Style {
+	switch l {
+	case reading.Calm:
+		return layout.Good
+	case reading.Elevated, reading.Unknown:
+		return layout.Warn
+	default:
+		return layout.Bad
+	}
 }

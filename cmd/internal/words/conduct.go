@@ -1,9 +1,10 @@
-package cli
+package words
 
 import (
 	"fmt"
 	"strings"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -12,40 +13,40 @@ import (
 // maxStatusKeys bounds the keys that a status shows of a rule.
 const maxStatusKeys = 3
 
-// conductLines say what rules fire, and what stands against acting.
-func conductLines(doc *api.Status, columns int, paint painter) []string {
+// Conduct says what rules fire, and what stands against acting.
+func Conduct(doc *api.Status, columns int, paint layout.Painter) []string {
 	var out []string
-	say := func(s string) { out = append(out, wrap(s, columns, "  ")...) }
+	say := func(s string) { out = append(out, layout.Wrap(s, columns, "  ")...) }
 	if doc.Stop != nil {
-		say(paint.style("STOPPED", bad) + ", nothing is touched: " + prose.Escape(*doc.Stop))
+		say(paint.Style("STOPPED", layout.Bad) + ", nothing is touched: " + prose.Escape(*doc.Stop))
 	}
 	if doc.Pause != nil {
-		say(paint.style("PAUSED", warn) + strings.TrimPrefix(pauseWords(doc.Pause), "paused"))
+		say(paint.Style("PAUSED", layout.Warn) + strings.TrimPrefix(Pause(doc.Pause), "paused"))
 	}
 	if l := doc.Memory.Lease; l != nil {
-		say(fmt.Sprintf("%s: tcp_mem is raised until %s, from %d %d %d pages; %s full without it", paint.style("lease", warn),
+		say(fmt.Sprintf("%s: tcp_mem is raised until %s, from %d %d %d pages; %s full without it", paint.Style("lease", layout.Warn),
 			prose.Time(l.ExpiresAt), l.BaseMinPages, l.BasePressurePages, l.BaseMaxPages, prose.Fill(doc.Memory.Fill)))
 	}
 	for i := range doc.Rules {
 		out = append(out, ruleLines(&doc.Rules[i], columns, paint)...)
 	}
 	for _, b := range doc.Blind {
-		say(paint.style(prose.Escape(b.ID), warn) + ": " + sentence(b.Text) + ", since " + prose.Time(b.Since))
+		say(paint.Style(prose.Escape(b.ID), layout.Warn) + ": " + Sentence(b.Text) + ", since " + prose.Time(b.Since))
 	}
 	for _, r := range doc.RightsMissing {
-		s := paint.style("rights missing", warn) + ": " + prose.Escape(r.Action) + " cannot work here: " + sentence(r.Missing)
+		s := paint.Style("rights missing", layout.Warn) + ": " + prose.Escape(r.Action) + " cannot work here: " + Sentence(r.Missing)
 		if len(r.Rules) > 0 {
 			s += "; so these only observe: " + prose.Escape(strings.Join(r.Rules, ", "))
 		}
 		if r.Fix != "" {
-			s += "; " + sentence(r.Fix)
+			s += "; " + Sentence(r.Fix)
 		}
 		say(s)
 	}
 	return out
 }
 
-func ruleLines(r *api.RuleState, columns int, paint painter) []string {
+func ruleLines(r *api.RuleState, columns int, paint layout.Painter) []string {
 	var states []string
 	of := func(n int) string {
 		if r.ForEach == "host" {
@@ -54,20 +55,20 @@ func ruleLines(r *api.RuleState, columns int, paint painter) []string {
 		return " for " + prose.Plural(int64(n), "key")
 	}
 	if r.Firing > 0 {
-		states = append(states, paint.style("fires"+of(r.Firing), severityStyle(r.Severity)))
+		states = append(states, paint.Style("fires"+of(r.Firing), SeverityStyle(r.Severity)))
 	}
 	if r.Pending > 0 {
 		states = append(states, "pending"+of(r.Pending))
 	}
 	if r.Held {
-		states = append(states, paint.style("held", warn))
+		states = append(states, paint.Style("held", layout.Warn))
 	}
-	out := wrap(fmt.Sprintf("rule %s: %s; mode %s: %s", prose.Escape(r.Name), strings.Join(states, ", "), prose.Escape(r.Mode), prose.Escape(r.ModeWhy)), columns, "  ")
+	out := layout.Wrap(fmt.Sprintf("rule %s: %s; mode %s: %s", prose.Escape(r.Name), strings.Join(states, ", "), prose.Escape(r.Mode), prose.Escape(r.ModeWhy)), columns, "  ")
 	for i := range r.Keys {
 		if i == maxStatusKeys {
 			break
 		}
-		out = append(out, wrap("  "+keyWords(&r.Keys[i]), columns, "    ")...)
+		out = append(out, layout.Wrap("  "+RuleKey(&r.Keys[i]), columns, "    ")...)
 	}
 	if n := int64(len(r.Keys)+r.KeysLeftOut) - maxStatusKeys; n > 0 {
 		out = append(out, fmt.Sprintf("  and %d more", n))
@@ -80,14 +81,14 @@ func ruleLines(r *api.RuleState, columns int, paint painter) []string {
 			if b.NextAt != nil {
 				s += ", one more at " + prose.Time(*b.NextAt)
 			}
-			out = append(out, wrap(s, columns, "    ")...)
+			out = append(out, layout.Wrap(s, columns, "    ")...)
 		}
 	}
 	return out
 }
 
-// keyWords say where a key of a rule stands.
-func keyWords(k *api.RuleKey) string {
+// RuleKey say where a key of a rule stands.
+func RuleKey(k *api.RuleKey) string {
 	s := prose.Escape(k.Name)
 	if k.Bytes != nil {
 		s += " (" + prose.Bytes(*k.Bytes) + ")"
@@ -117,6 +118,30 @@ func keyWords(k *api.RuleKey) string {
 	}
 	if k.Incident != "" {
 		s += "; tcpmemctl explain " + prose.Escape(k.Incident)
+	}
+	return s
+}
+
+// SeverityStyle colours what a rule of this severity says.
+func SeverityStyle(s string) layout.Style {
+	switch s {
+	case "critical":
+		return layout.Bad
+	case "warning":
+		return layout.Warn
+	}
+	return layout.Plain
+}
+
+// Pause says since and until when nothing is touched, and why.
+func Pause(p *api.Pause) string {
+	s := "paused"
+	if p.Until != nil {
+		s += " until " + prose.Time(*p.Until)
+	}
+	s += ": " + prose.Escape(p.Why)
+	if p.By != nil {
+		s += fmt.Sprintf(" (by uid %d)", p.By.UID)
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package cli
+package layout
 
 import (
 	"strings"
@@ -25,7 +25,7 @@ func TestShorten(t *testing.T) {
 		{"e\u0301e\u0301e\u0301e\u0301", 3, "e\u0301…e\u0301", "e\u0301e\u0301…"},
 		{"owned 98%, orphan", 11, "owned…rphan", "owned 98%…"},
 	} {
-		if diff := cmp.Diff([]string{tt.middle, tt.end}, []string{shortenMiddle(tt.s, tt.w), shortenEnd(tt.s, tt.w)}); diff != "" {
+		if diff := cmp.Diff([]string{tt.middle, tt.end}, []string{ShortenMiddle(tt.s, tt.w), ShortenEnd(tt.s, tt.w)}); diff != "" {
 			t.Errorf("%q to %d: (-want +got)\n%s", tt.s, tt.w, diff)
 		}
 	}
@@ -45,7 +45,7 @@ func TestWrap(t *testing.T) {
 		{"unbreakable words", 4, []string{"unbreakable", "  words"}},
 		{"\x1b[1mone\x1b[0m two", 7, []string{"\x1b[1mone\x1b[0m two"}},
 	} {
-		if diff := cmp.Diff(tt.want, wrap(tt.s, tt.w, "  ")); diff != "" {
+		if diff := cmp.Diff(tt.want, Wrap(tt.s, tt.w, "  ")); diff != "" {
 			t.Errorf("%q in %d: (-want +got)\n%s", tt.s, tt.w, diff)
 		}
 	}
@@ -61,13 +61,13 @@ func FuzzEscape(f *testing.F) {
 			t.Fatalf("escape(%q) = %q", s, safe)
 		}
 		w = max(0, w%200)
-		for _, short := range []string{shortenMiddle(safe, w), shortenEnd(safe, w)} {
-			if textWidth(short) > w || !utf8.ValidString(short) {
+		for _, short := range []string{ShortenMiddle(safe, w), ShortenEnd(safe, w)} {
+			if Width(short) > w || !utf8.ValidString(short) {
 				t.Fatalf("%q shortened to %d columns is %q", safe, w, short)
 			}
 		}
 		var words []string
-		for _, line := range wrap(safe, w, "  ") {
+		for _, line := range Wrap(safe, w, "  ") {
 			words = append(words, strings.Fields(line)...)
 		}
 		if got, want := strings.Join(words, " "), strings.Join(strings.Fields(safe), " "); got != want {
@@ -80,8 +80,8 @@ func TestLongNamesTakeLinearTime(t *testing.T) {
 	long := strings.Repeat("ab cd\x1b ", 100_000)
 	started := time.Now()
 	safe := prose.Escape(long)
-	wrap(safe, 80, "  ")
-	shortenMiddle(safe, 20)
+	Wrap(safe, 80, "  ")
+	ShortenMiddle(safe, 20)
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("%d bytes took %s", len(long), took)
 	}

@@ -1,4 +1,7 @@
-package cli
+// Package layout puts text on a terminal: how wide it is, how it is shortened,
+// broken into lines, coloured and set in tables. It knows nothing of what the
+// text says; that is escaped already.
+package layout
 
 import (
 	"strings"
@@ -8,10 +11,10 @@ import (
 	"golang.org/x/text/width"
 )
 
-// textWidth counts the columns of a terminal that escaped text takes: two for
+// Width counts the columns of a terminal that escaped text takes: two for
 // wide East Asian characters and emoji, none for combining marks and for the
 // colours of a painter (escaped text has no other ESC).
-func textWidth(s string) int {
+func Width(s string) int {
 	n, colour := 0, false
 	for _, r := range s {
 		switch {
@@ -42,22 +45,22 @@ func runeWidth(r rune) int {
 
 const ellipsis = "…"
 
-// shortenMiddle cuts text to at most w columns and keeps both ends: names
+// ShortenMiddle cuts text to at most w columns and keeps both ends: names
 // differ at the end as often as at the start.
-func shortenMiddle(s string, w int) string {
-	if textWidth(s) <= w {
+func ShortenMiddle(s string, w int) string {
+	if Width(s) <= w {
 		return s
 	}
 	if w <= 1 {
 		return ellipsis[:min(w, 1)*len(ellipsis)]
 	}
 	head := prefix(s, (w-1)/2+(w-1)%2)
-	return head + ellipsis + suffix(s[len(head):], w-1-textWidth(head))
+	return head + ellipsis + suffix(s[len(head):], w-1-Width(head))
 }
 
-// shortenEnd cuts text to at most w columns.
-func shortenEnd(s string, w int) string {
-	if textWidth(s) <= w {
+// ShortenEnd cuts text to at most w columns.
+func ShortenEnd(s string, w int) string {
+	if Width(s) <= w {
 		return s
 	}
 	if w <= 1 {
@@ -95,9 +98,9 @@ func suffix(s string, w int) string {
 	return s[start:]
 }
 
-// wrap breaks a sentence at blanks into lines of at most w columns where it
+// Wrap breaks a sentence at blanks into lines of at most w columns where it
 // can, all but the first indented; w <= 0 leaves one line.
-func wrap(s string, w int, indent string) []string {
+func Wrap(s string, w int, indent string) []string {
 	if w <= 0 {
 		return []string{s}
 	}
