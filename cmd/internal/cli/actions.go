@@ -28,10 +28,10 @@ observed is listed as dry-run. The line below has the id that explain takes.`,
 			if err != nil {
 				return err
 			}
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
 				rows := api.ActionRows{All: c.all}
 				var failed error
-				for r, err := range client.Records(ctx, api.RecordQuery{Since: from, Incident: incident, Rule: rule}) {
+				for r, err := range t.Records(ctx, api.RecordQuery{Since: from, Incident: incident, Rule: rule}) {
 					if err != nil {
 						failed = err
 						break

@@ -111,8 +111,8 @@ func (c *command) completeIncident(cmd *cobra.Command, args []string, begun stri
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return c.names(cmd, begun, func(ctx context.Context, client *api.Client) (names []string, err error) {
-		doc, err := client.Incidents(ctx)
+	return c.names(cmd, begun, func(ctx context.Context, t teller) (names []string, err error) {
+		doc, err := t.Incidents(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +128,8 @@ func (c *command) completeRule(cmd *cobra.Command, args []string, begun string) 
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return c.names(cmd, begun, func(ctx context.Context, client *api.Client) (names []string, err error) {
-		doc, err := client.Rules(ctx)
+	return c.names(cmd, begun, func(ctx context.Context, t teller) (names []string, err error) {
+		doc, err := t.Rules(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -155,16 +155,19 @@ func (c *command) completeFlags(cmd *cobra.Command) {
 }
 
 // names asks the daemon for names that begin so, if one runs.
-func (c *command) names(cmd *cobra.Command, begun string, get func(context.Context, *api.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+func (c *command) names(cmd *cobra.Command, begun string, get func(context.Context, teller) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	ctx := cmd.Context()
 	if ctx == nil {
 		ctx = context.Background()
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
-	client := api.Dial(c.socket)
-	defer client.Close()
-	all, err := get(ctx, client)
+	t, err := c.record()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer t.Close()
+	all, err := get(ctx, t)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp // a shell has no use for the reason
 	}

@@ -27,16 +27,16 @@ what was measured afterwards.`,
 		Args:              oneArg("ID", "that of an incident, an action or a decision"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
-				return c.explanation(ctx, client, args[0])
+			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
+				return c.explanation(ctx, t, args[0])
 			})
 		},
 	}
 }
 
 // explanation finds out what an id is of.
-func (c *command) explanation(ctx context.Context, client *api.Client, id string) (any, page, error) {
-	incident, err := client.Incident(ctx, id)
+func (c *command) explanation(ctx context.Context, t teller, id string) (any, page, error) {
+	incident, err := t.Incident(ctx, id)
 	if err == nil {
 		return incident, func(columns int, paint layout.Painter) []string {
 			return appendBlock(storyPage(incident, c.now(), columns, paint), moreOf(incident, columns))
@@ -45,7 +45,7 @@ func (c *command) explanation(ctx context.Context, client *api.Client, id string
 	if refusal, ok := errors.AsType[*api.RequestError](err); !ok || !refusal.NotFound() {
 		return nil, nil, err
 	}
-	records, err := collect(ctx, client, api.RecordQuery{ID: id})
+	records, err := collect(ctx, t, api.RecordQuery{ID: id})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,7 +54,7 @@ func (c *command) explanation(ctx context.Context, client *api.Client, id string
 		action = records[0].Action
 	}
 	if action != "" {
-		more, err := collect(ctx, client, api.RecordQuery{Action: action})
+		more, err := collect(ctx, t, api.RecordQuery{Action: action})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -69,9 +69,9 @@ func (c *command) explanation(ctx context.Context, client *api.Client, id string
 	return doc, func(columns int, paint layout.Painter) []string { return recordsPage(doc, columns, paint) }, nil
 }
 
-func collect(ctx context.Context, client *api.Client, q api.RecordQuery) ([]record.Record, error) {
+func collect(ctx context.Context, t teller, q api.RecordQuery) ([]record.Record, error) {
 	var all []record.Record
-	for r, err := range client.Records(ctx, q) {
+	for r, err := range t.Records(ctx, q) {
 		if err != nil {
 			return all, err
 		}

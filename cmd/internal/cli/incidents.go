@@ -21,8 +21,8 @@ func (c *command) incidents() *cobra.Command {
 tells its story.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
-				doc, err := client.Incidents(ctx)
+			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
+				doc, err := t.Incidents(ctx)
 				if err != nil {
 					return nil, nil, err
 				}
@@ -46,8 +46,8 @@ were before the first action.`,
 		Args:              oneArg("ID", "tcpmemctl incidents lists them"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
-				doc, err := client.Incident(ctx, args[0])
+			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
+				doc, err := t.Incident(ctx, args[0])
 				if err != nil {
 					return nil, nil, err
 				}

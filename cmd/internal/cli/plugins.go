@@ -18,17 +18,13 @@ func (c *command) plugins() *cobra.Command {
 		Use:   "plugins",
 		Short: "The actions, and the programs that do them",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.showPlugins(cmd.Context(), (*api.Client).Plugins)
-		},
+		RunE:  c.listPlugins,
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "List actions: what they touch, their rights, and whether they run",
 		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.showPlugins(cmd.Context(), (*api.Client).Plugins)
-		},
+		RunE:  c.listPlugins,
 	}, &cobra.Command{
 		Use:   "verify",
 		Short: "Look at each plugin's file, start it, and let it describe itself",
@@ -36,29 +32,33 @@ func (c *command) plugins() *cobra.Command {
 describe itself. The exit code is 1 where one cannot be used. Only root may.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.showPlugins(cmd.Context(), (*api.Client).PluginsVerify)
+			return c.order(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+				return pluginsShown(client.PluginsVerify(ctx))
+			})
 		},
 	})
 	return cmd
 }
 
-func (c *command) showPlugins(ctx context.Context, get func(*api.Client, context.Context) (*api.Plugins, error)) error {
-	return c.ask(ctx, func(ctx context.Context, client *api.Client) (any, page, error) {
-		doc, err := get(client, ctx)
-		if err != nil {
-			return nil, nil, err
+func (c *command) listPlugins(cmd *cobra.Command, _ []string) error {
+	return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) { return pluginsShown(t.Plugins(ctx)) })
+}
+
+// pluginsShown draws the list; that one of them cannot be used is an error.
+func pluginsShown(doc *api.Plugins, err error) (any, page, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	broken := 0
+	for i := range doc.Plugins {
+		if v := doc.Plugins[i].Verified; v != nil && !*v {
+			broken++
 		}
-		broken := 0
-		for i := range doc.Plugins {
-			if v := doc.Plugins[i].Verified; v != nil && !*v {
-				broken++
-			}
-		}
-		if broken > 0 {
-			err = fmt.Errorf("%d of %s cannot be used", broken, prose.Plural(int64(len(doc.Plugins)), "plugin"))
-		}
-		return doc, func(columns int, paint layout.Painter) []string { return pluginsPage(doc, columns, paint) }, err
-	})
+	}
+	if broken > 0 {
+		err = fmt.Errorf("%d of %s cannot be used", broken, prose.Plural(int64(len(doc.Plugins)), "plugin"))
+	}
+	return doc, func(columns int, paint layout.Painter) []string { return pluginsPage(doc, columns, paint) }, err
 }
 
 func pluginsPage(doc *api.Plugins, columns int, paint layout.Painter) []string {

@@ -149,8 +149,8 @@ host make now, without a daemon.`,
 				doc.Text = text
 				return errors.Join(c.put(doc, policyPage(doc)), err)
 			}
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
-				doc, err := client.Policy(ctx)
+			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
+				doc, err := t.Policy(ctx)
 				if err == nil {
 					doc.Text, err = pickRules(doc.Text, args)
 				}

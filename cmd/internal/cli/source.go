@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
 // source gives documents: the daemon's, or those made of a direct reading.
@@ -36,7 +38,18 @@ func (c *command) open(ctx context.Context) (source, error) {
 	return &directSource{d}, nil
 }
 
-// dial makes a client for what only a daemon knows.
+// teller tells what only a daemon knows: what was recorded, decided and done.
+type teller interface {
+	Incidents(ctx context.Context) (*api.Incidents, error)
+	Incident(ctx context.Context, id string) (*record.Incident, error)
+	Records(ctx context.Context, q api.RecordQuery) iter.Seq2[record.Record, error]
+	Rules(ctx context.Context) (*api.Rules, error)
+	Policy(ctx context.Context) (*api.Policy, error)
+	Plugins(ctx context.Context) (*api.Plugins, error)
+	Close()
+}
+
+// dial makes a client for what only a daemon knows or does.
 func (c *command) dial() (*api.Client, error) {
 	c.onlyDaemon = true
 	if c.direct {
@@ -45,15 +58,36 @@ func (c *command) dial() (*api.Client, error) {
 	return api.Dial(c.socket), nil
 }
 
-// ask shows a document that only the daemon can give. One that comes with an
-// error is not whole: it is shown, and then the error.
-func (c *command) ask(ctx context.Context, get func(context.Context, *api.Client) (doc any, draw page, err error)) error {
+// record opens what tells of the past.
+func (c *command) record() (teller, error) {
 	client, err := c.dial()
+	if err != nil {
+		return nil, err // not a nil client in an interface
+	}
+	return client, nil
+}
+
+// ask shows a document of the past.
+func (c *command) ask(ctx context.Context, get func(context.Context, teller) (doc any, draw page, err error)) error {
+	return showFrom(ctx, c, c.record, get)
+}
+
+// order has the daemon do something, and shows its answer.
+func (c *command) order(ctx context.Context, do func(context.Context, *api.Client) (doc any, draw page, err error)) error {
+	return showFrom(ctx, c, c.dial, do)
+}
+
+// showFrom shows the document that get makes. One that comes with an error is
+// not whole: it is shown, and then the error.
+func showFrom[T interface{ Close() }](ctx context.Context, c *command, open func() (T, error),
+	get func(context.Context, T) (doc any, draw page, err error),
+) error {
+	from, err := open()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	doc, draw, err := get(ctx, client)
+	defer from.Close()
+	doc, draw, err := get(ctx, from)
 	if doc == nil {
 		return err
 	}

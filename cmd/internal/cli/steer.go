@@ -201,7 +201,7 @@ decide, to record and to tell, and leases end as they would. Only root may.`,
 			case len(why) > api.MaxWhy:
 				return usagef("pause: --why is longer than %d bytes", api.MaxWhy)
 			}
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+			return c.order(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
 				doc, err := client.Pause(ctx, d, why)
 				if err != nil {
 					return nil, nil, err
@@ -247,7 +247,7 @@ budgets: the cause is found, it may go on. Only root may.`,
 }
 
 func (c *command) done(ctx context.Context, do func(context.Context, *api.Client) (*api.Done, error)) error {
-	return c.ask(ctx, func(ctx context.Context, client *api.Client) (any, page, error) {
+	return c.order(ctx, func(ctx context.Context, client *api.Client) (any, page, error) {
 		doc, err := do(ctx, client)
 		if err != nil {
 			return nil, nil, err
@@ -266,7 +266,7 @@ what came of it: where a file is wrong the old configuration stays, and the exit
 code is 6. Only root may.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
+			return c.order(cmd.Context(), func(ctx context.Context, client *api.Client) (any, page, error) {
 				doc, err := client.Reload(ctx, wait)
 				if err != nil {
 					return nil, nil, err
