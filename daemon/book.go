@@ -25,10 +25,12 @@ const (
 
 // book keeps the open incidents, one for each rule that fires.
 type book struct {
-	newID  func(kind string) string
-	save   func(*record.Incident)
-	open   map[string]*page
-	recent []record.Point // of the last minutes: an incident begins before it fires
+	host     string
+	pageSize int // of the newest point
+	newID    func(kind string) string
+	save     func(*record.Incident)
+	open     map[string]*page
+	recent   []record.Point // of the last minutes: an incident begins before it fires
 }
 
 // page is an incident being written.
@@ -43,8 +45,8 @@ type page struct {
 	saved        record.Stamp
 }
 
-func newBook(newID func(string) string, save func(*record.Incident)) *book {
-	return &book{newID: newID, save: save, open: make(map[string]*page)}
+func newBook(host string, newID func(string) string, save func(*record.Incident)) *book {
+	return &book{host: host, newID: newID, save: save, open: make(map[string]*page)}
 }
 
 // id gives the open incident of a rule, "" if there is none.
@@ -87,6 +89,7 @@ func (b *book) change(c *policy.Change, now record.Stamp) (p *page, opened, clos
 		p = &page{stride: 1, firing: make(map[string]bool), Incident: record.Incident{
 			Version: record.Version, ID: b.newID("i"), Rule: c.Rule.Name, About: c.Rule.About,
 			Severity: string(c.Rule.Severity), Mode: c.State.Mode, Began: c.State.Since, Fired: now,
+			Hostname: b.host, PageSize: b.pageSize,
 			Keys: []record.KeyState{}, Records: []record.Record{}, Sample: []record.SocketLine{},
 		}}
 		for i := range b.recent {
@@ -193,8 +196,11 @@ func (p *page) log(rec *record.Record) {
 	p.Records = append(p.Records, *rec)
 }
 
-// point takes the pool as it is.
-func (b *book) point(at record.Point) {
+// point takes the pool as it is; r is the full reading that came just now, nil
+// for a sample.
+func (b *book) point(s *Snapshot, now record.Stamp, r *reading.Reading) {
+	b.pageSize = s.Sample.PageSize
+	at := pointOf(s, now, r)
 	b.recent = append(b.recent, at)
 	if n := len(b.recent); n > 2 && at.BootSeconds-b.recent[0].BootSeconds > beforeIncident.Seconds() {
 		b.recent = slices.Delete(b.recent, 0, 1)
@@ -333,6 +339,9 @@ func pointOf(s *Snapshot, now record.Stamp, r *reading.Reading) record.Point {
 	p := record.Point{
 		Stamp: now, Level: s.Level.Level.String(), Used: s.Sample.Used,
 		Min: s.Sample.Mem.Min, Pressure: s.Sample.Mem.Pressure, Max: s.Sample.Mem.Max, Orphans: s.Sample.Orphans,
+	}
+	if n := s.Sample.Kernel.AbortOnMemory; n != nil {
+		p.Aborts = new(*n)
 	}
 	if r != nil {
 		p.Owners = []record.OwnerBytes{}

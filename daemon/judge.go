@@ -52,7 +52,7 @@ type judge struct {
 func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
 	j := &judge{cfg: cfg, log: cfg.Log.With("part", "policy"), policy: cfg.Policy, now: now, started: started, restate: func() {}}
 	j.engine = policy.New(j.policy.Config, cfg.Memory)
-	j.book = newBook(j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
+	j.book = newBook(cfg.Hostname, j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
 	j.lease = newLease(j)
 	j.blind.open = make(map[string]trouble)
 	return j
@@ -157,7 +157,7 @@ func (j *judge) sampled() {
 	j.window.Observe(&j.now.Sample)
 	j.blind.sample(j)
 	j.pause.look(j, now)
-	j.book.point(pointOf(j.now, now, nil))
+	j.book.point(j.now, now, nil)
 	if a := j.acting; a != nil && a.stage == settling && now.Since(a.ran) >= effectWait+effectAfter {
 		j.measure(now) // there was no reading
 	}
@@ -173,7 +173,7 @@ func (j *judge) read(r *reading.Reading, began record.Stamp) {
 	now := j.cfg.Clock()
 	j.readAt, j.began = now, began
 	j.blind.reading(j, r, now)
-	j.book.point(pointOf(j.now, now, r))
+	j.book.point(j.now, now, r)
 	j.book.ledger(r, now)
 	j.measure(now)
 	j.turn(now, true)

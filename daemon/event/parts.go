@@ -136,7 +136,7 @@ func OwnerLines(o *record.Suspect) []string {
 		parts = append(parts, fmt.Sprintf("uid %d", *o.UID))
 	}
 	holds := fmt.Sprintf("holds: %s in %s: %s; known by %s", prose.Bytes(o.Bytes), prose.Plural(o.Sockets, "socket"),
-		shares(o.Classes, o.Bytes), shares(o.Evidence, o.Bytes))
+		Shares(o.Classes, o.Bytes), Shares(o.Evidence, o.Bytes))
 	lines := []string{strings.Join(parts, ", "), holds}
 	if v := o.Verdict; v != nil {
 		line := "verdict: " + string(v.Kind)
@@ -157,11 +157,12 @@ func OwnerLines(o *record.Suspect) []string {
 	return lines
 }
 
-// shares says of what a sum is made, the most first.
-func shares(parts map[string]int64, sum int64) string {
+// Shares says of what a sum is made, the most first.
+func Shares(parts map[string]int64, sum int64) string {
 	names := slices.SortedFunc(maps.Keys(parts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(parts[b], parts[a]), cmp.Compare(a, b))
 	})
+	names = slices.DeleteFunc(names, func(name string) bool { return parts[name] == 0 })
 	if len(names) == 0 {
 		return "nothing"
 	}

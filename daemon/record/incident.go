@@ -16,6 +16,9 @@ type Incident struct {
 	Fired    Stamp  `json:"fired"`
 	Ended    *Stamp `json:"ended"` // null while it lasts
 	End      End    `json:"end,omitempty"`
+	// Hostname and PageSize are the host's; "" and 0 where they are not known.
+	Hostname string `json:"hostname,omitempty"`
+	PageSize int    `json:"page_size,omitempty"` // bytes
 	// Keys are who it was about, the most bytes first.
 	Keys []KeyState `json:"keys"`
 	// Readings are the pool over time, thinned out as they grow.
@@ -52,6 +55,9 @@ type Point struct {
 	Pressure reading.Pages `json:"pressure_pages"`
 	Max      reading.Pages `json:"max_pages"`
 	Orphans  int64         `json:"orphans"`
+	// Aborts are the connections that the kernel has aborted for lack of TCP
+	// memory since the daemon started, nil where it does not count them.
+	Aborts *int64 `json:"aborts_on_memory,omitempty"`
 	// Owners are the biggest of the last scan, in bytes; nil between scans.
 	Owners []OwnerBytes `json:"owners,omitempty"`
 }

@@ -142,7 +142,7 @@ func timeline(in *record.Incident, columns int, paint layout.Painter) []string {
 		return nil
 	}
 	out := []string{paint.Style("What happened", layout.Bold)}
-	decided := make(map[string]*record.Decision)
+	var teller event.Teller
 	day := ""
 	for i := range in.Records {
 		r := &in.Records[i]
@@ -154,7 +154,7 @@ func timeline(in *record.Incident, columns int, paint layout.Painter) []string {
 		if r.Incident != in.ID && r.Kind != record.KindEvent {
 			line += "meanwhile: rule " + prose.Escape(r.Rule) + ": "
 		}
-		out = append(out, layout.Wrap(line+recordWords(r, decided), columns, "            ")...)
+		out = append(out, layout.Wrap(line+teller.Words(r), columns, "            ")...)
 		if d := decisionOf(r); d != nil && r.Incident == in.ID {
 			if numbers := event.NumberWords(d.Numbers); numbers != "" {
 				out = append(out, layout.Wrap("            by "+numbers, columns, "              ")...)
@@ -172,48 +172,6 @@ func decisionOf(r *record.Record) *record.Decision {
 		return nil // its decision is told on its own
 	}
 	return r.Decision
-}
-
-// recordWords tells a record in one sentence. decided are the decisions behind
-// actions, by their id; it is filled.
-func recordWords(r *record.Record, decided map[string]*record.Decision) string {
-	switch {
-	case r.State != nil:
-		s := string(r.State.Phase)
-		if r.State.End != "" {
-			s += " (" + string(r.State.End) + ")"
-		}
-		return s + ": " + prose.Escape(cmp.Or(nameOf(r.State.Owner), r.Key)) + ": " + prose.Escape(r.State.Why)
-	case r.Decision != nil:
-		decided[r.Action] = r.Decision
-		return event.DecisionWords(r.Decision)
-	case r.Intent != nil && decided[r.Action] != nil:
-		return "begins: " + prose.Escape(r.Intent.Decision.Action)
-	case r.Intent != nil:
-		decided[r.Action] = &r.Intent.Decision
-		return "begins: " + event.DecisionWords(&r.Intent.Decision)
-	case r.Result != nil:
-		return "result" + ofAction(decided[r.Action]) + ": " + event.ResultWords(r.Result)
-	case r.Effect != nil:
-		return "effect" + ofAction(decided[r.Action]) + ": " + event.EffectWords(r.Effect)
-	case r.Event != nil:
-		return prose.Escape(r.Event.ID) + ": " + prose.Escape(r.Event.Text)
-	}
-	return prose.Escape(string(r.Kind))
-}
-
-func nameOf(o *record.Suspect) string {
-	if o == nil {
-		return ""
-	}
-	return o.Name
-}
-
-func ofAction(d *record.Decision) string {
-	if d == nil {
-		return ""
-	}
-	return " of " + prose.Escape(d.Action)
 }
 
 // sampleLines are sockets of the target before the first action.
