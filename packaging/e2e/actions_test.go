@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -54,24 +53,16 @@ func TestActions(t *testing.T) {
 	installLeaker(t, m)
 	installActor(t, m)
 	for path, text := range map[string]string{
-		"/usr/local/bin/once":                once,
-		"/usr/local/bin/told":                "#!/bin/sh\ncat >/run/tcpmemd/told.json; echo \"$1\" >/run/tcpmemd/told.arg\n",
-		"/usr/local/bin/supervisor":          "#!/bin/sh\nwhile :; do /usr/local/bin/once /run/boxed " + leakerPath + " -comm worker -hidden 80 -bytes 50000; sleep 1; done\n",
-		"/etc/tcpmemd/tcpmemd.toml":          "mode = \"enforce\"\nsettle.start = \"3s\"\nsettle.owner = \"3s\"\nmin_coverage = 0.1\nscan.calm = \"5s\"\nscan.pressed = \"2s\"\n",
-		"/etc/tcpmemd/policy.d/50-site.toml": actionsPolicy,
+		"/usr/local/bin/once":       once,
+		"/usr/local/bin/told":       "#!/bin/sh\ncat >/run/tcpmemd/told.json; echo \"$1\" >/run/tcpmemd/told.arg\n",
+		"/usr/local/bin/supervisor": "#!/bin/sh\nwhile :; do /usr/local/bin/once /run/boxed " + leakerPath + " -comm worker -hidden 80 -bytes 50000; sleep 1; done\n",
 	} {
-		mode := 0o644
-		if strings.HasPrefix(path, "/usr") {
-			mode = 0o755
-		}
-		run(t, m, "mkdir", "-p", path[:strings.LastIndexByte(path, '/')])
-		if err := m.WriteFile(path, []byte(text), fs.FileMode(mode)); err != nil {
+		if err := m.WriteFile(path, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	run(t, m, "mkdir", "-p", "/etc/systemd/system/tcpmemd.service.d")
-	run(t, m, "ln", "-sf", "/usr/lib/tcpmemd/acting.conf", "/etc/systemd/system/tcpmemd.service.d/")
-	run(t, m, "systemctl", "daemon-reload")
+	configure(t, m, "mode = \"enforce\"\nsettle.start = \"3s\"\nsettle.owner = \"3s\"\nmin_coverage = 0.1\nscan.calm = \"5s\"\nscan.pressed = \"2s\"\n", actionsPolicy)
+	allowActing(t, m)
 	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
 	t.Logf("\n%s", run(t, m, "tcpmemctl", "plugins", "verify"))
 	t.Run("Container", func(t *testing.T) { checkBox(t, m) })

@@ -121,3 +121,29 @@ func startService(t *testing.T, m *Machine, unit, text string) {
 	run(t, m, "systemctl", "daemon-reload")
 	run(t, m, "systemctl", "start", unit)
 }
+
+// configure writes the machine's tcpmemd.toml and a file of rules, and has them
+// checked. Like an administrator, it leaves it to the caller to restart or to
+// reload the daemon.
+func configure(t *testing.T, m *Machine, config, policy string) {
+	t.Helper()
+	for path, text := range map[string]string{
+		"/etc/tcpmemd/tcpmemd.toml":          config,
+		"/etc/tcpmemd/policy.d/50-site.toml": policy,
+	} {
+		if err := m.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, m, "tcpmemd", "--check")
+}
+
+// allowActing does what acting.conf says to let tcpmemd act, but for the
+// restart.
+func allowActing(t *testing.T, m *Machine) {
+	t.Helper()
+	const dropIns = "/etc/systemd/system/tcpmemd.service.d/"
+	run(t, m, "mkdir", "-p", dropIns)
+	run(t, m, "ln", "-sf", "/usr/lib/tcpmemd/acting.conf", dropIns)
+	run(t, m, "systemctl", "daemon-reload")
+}

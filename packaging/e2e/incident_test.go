@@ -61,20 +61,8 @@ budget = "2 per 1h"
 
 func checkIncident(t *testing.T, m *Machine, mode string, port int) {
 	address, api := loopback(port), loopback(port+1)
-	for path, text := range map[string]string{
-		"/etc/tcpmemd/tcpmemd.toml":          fmt.Sprintf("mode = %q\nsettle.start = \"5s\"\nsettle.owner = \"5s\"\nscan.calm = \"5s\"\nscan.pressed = \"2s\"\n", mode),
-		"/etc/tcpmemd/policy.d/50-site.toml": incidentPolicy,
-	} {
-		run(t, m, "mkdir", "-p", filepath.Dir(path))
-		if err := m.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// What an administrator does to let it act, as acting.conf says.
-	run(t, m, "mkdir", "-p", "/etc/systemd/system/tcpmemd.service.d")
-	run(t, m, "ln", "-sf", "/usr/lib/tcpmemd/acting.conf", "/etc/systemd/system/tcpmemd.service.d/")
-	run(t, m, "systemctl", "daemon-reload")
-	run(t, m, "tcpmemd", "--check")
+	configure(t, m, fmt.Sprintf("mode = %q\nsettle.start = \"5s\"\nsettle.owner = \"5s\"\nscan.calm = \"5s\"\nscan.pressed = \"2s\"\n", mode), incidentPolicy)
+	allowActing(t, m)
 	run(t, m, "systemctl", "restart", "tcpmemd")
 	t.Cleanup(func() {
 		ask(t, m, "systemctl", "stop", "tcpmemd", "task-queue.service", "api.service", "reader.service")
