@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"iter"
@@ -27,24 +26,24 @@ func (s *source) Records(ctx context.Context, q api.RecordQuery) iter.Seq2[recor
 	})
 }
 
-// History gives the recorded readings since then, the oldest first.
-func (s *source) History(ctx context.Context, since time.Time) iter.Seq2[json.RawMessage, error] {
-	return func(yield func(json.RawMessage, error) bool) {
+// History gives the segments with what was recorded since then: who asks
+// decodes them, so that the daemon has next to nothing to do.
+func (s *source) History(ctx context.Context, since time.Time) iter.Seq2[api.Segment, error] {
+	return func(yield func(api.Segment, error) bool) {
 		if s.d.cfg.History == "" {
-			yield(nil, errNothingRecorded)
+			yield(api.Segment{}, errNothingRecorded)
 			return
 		}
-		for e, err := range history.Read(s.d.cfg.History, since, time.Time{}) {
+		for segment, err := range history.Copy(history.Dir(s.d.cfg.History), since) {
 			if ctx.Err() != nil {
-				yield(nil, context.Cause(ctx))
+				yield(api.Segment{}, context.Cause(ctx))
 				return
 			}
 			if err != nil {
-				s.d.log.Warn("read history", "err", err)
-				continue // one segment's rest is lost, what follows is not
+				s.d.log.Warn("copy history", "err", err)
+				continue // one segment is lost, what follows is not
 			}
-			text, err := json.Marshal(e)
-			if !yield(text, err) {
+			if !yield(api.Segment(segment), nil) {
 				return
 			}
 		}

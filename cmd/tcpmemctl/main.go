@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -34,6 +35,7 @@ func run(openDirect func(context.Context) (cli.Direct, error)) int {
 		UID:          os.Geteuid(),
 		Version:      version,
 		TerminalSize: terminalSize(),
+		Progress:     progress(),
 		Input:        os.Stdin,
 		Interactive:  term.IsTerminal(int(os.Stdin.Fd())),
 		OpenDirect:   openDirect,
@@ -41,6 +43,14 @@ func run(openDirect func(context.Context) (cli.Direct, error)) int {
 			return ability.New(ctx, version, plugins, nil)
 		},
 	})
+}
+
+// progress is standard error where that is a terminal.
+func progress() io.Writer {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil
+	}
+	return os.Stderr
 }
 
 // terminalSize is nil where standard output is no terminal.

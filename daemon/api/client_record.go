@@ -82,16 +82,16 @@ func (c *Client) Records(ctx context.Context, q RecordQuery) iter.Seq2[record.Re
 	}
 }
 
-// History gives the recorded readings since then, the oldest first, each as
-// the daemon's store keeps it. An error is the last thing that comes.
-func (c *Client) History(ctx context.Context, since time.Time) iter.Seq2[json.RawMessage, error] {
+// History gives the segments with what was recorded since then, and perhaps
+// some before. An error is the last thing that comes.
+func (c *Client) History(ctx context.Context, since time.Time) iter.Seq2[Segment, error] {
 	q := RecordQuery{Since: since}
-	return func(yield func(json.RawMessage, error) bool) {
+	return func(yield func(Segment, error) bool) {
 		err := stream(ctx, c, "/v1/history", q.Values(), func(f *HistoryFrame) (more, ended bool, failed string) {
-			return f.Entry == nil || yield(bytes.Clone(f.Entry), nil), f.End, f.Error
+			return f.Segment == nil || yield(*f.Segment, nil), f.End, f.Error
 		})
 		if err != nil {
-			yield(nil, err)
+			yield(Segment{}, err)
 		}
 	}
 }

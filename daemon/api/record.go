@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -29,11 +28,19 @@ type RecordFrame struct {
 	End    bool           `json:"end,omitempty"`
 }
 
-// HistoryFrame is one line of recorded readings, the oldest first.
+// HistoryFrame is one line of what was recorded: a [Segment], or what went
+// wrong meanwhile, or the end.
 type HistoryFrame struct {
-	Entry json.RawMessage `json:"entry,omitempty"`
-	Error string          `json:"error,omitempty"`
-	End   bool            `json:"end,omitempty"`
+	Segment *Segment `json:"segment,omitempty"`
+	Error   string   `json:"error,omitempty"`
+	End     bool     `json:"end,omitempty"`
+}
+
+// Segment is a file of recorded readings as the daemon's store keeps it, which
+// is a hundredth of what they would be as JSON; package store/history reads it.
+type Segment struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
 }
 
 // Records is the document of "tcpmemctl explain ID --json" for a record or an

@@ -112,8 +112,9 @@ type Options struct {
 
 	// The rest is for LoadPolicy alone.
 
-	// PolicyFile is laid over all others, and must exist: a draft to try.
-	PolicyFile string
+	// PolicyFiles are laid over all others, one over the other, and must exist:
+	// drafts to try.
+	PolicyFiles []string
 	// Actions are those that a step may name, nil for the built-in ones.
 	Actions []policy.ActionInfo
 	// CheckStep gives what is wrong with the settings of a step, in the words

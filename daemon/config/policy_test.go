@@ -141,7 +141,7 @@ func TestPolicyLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	want[0] = "a=tcp.fill > 0.4"
-	if diff := cmp.Diff(want, names(loadPolicy(t, Options{Root: root, PolicyFile: draft}))); diff != "" {
+	if diff := cmp.Diff(want, names(loadPolicy(t, Options{Root: root, PolicyFiles: []string{draft}}))); diff != "" {
 		t.Errorf("rules with a draft (-want +got):\n%s", diff)
 	}
 }
@@ -288,7 +288,7 @@ func TestPolicyUnreadable(t *testing.T) {
 	if len(p.LeftOut) != 4 || len(p.Rules) != 1 {
 		t.Errorf("left out %v, rules %v", p.LeftOut, p.Rules)
 	}
-	if _, err := LoadPolicy(Options{Root: root, PolicyFile: "/nonexistent/draft.toml"}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := LoadPolicy(Options{Root: root, PolicyFiles: []string{"/nonexistent/draft.toml"}}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a draft that does not exist: %v", err)
 	}
 }

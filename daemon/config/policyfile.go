@@ -39,7 +39,7 @@ type policyFile struct {
 // lowest first. Only the last of each counts.
 type policySet map[string][]string
 
-// draftName sorts after every other name.
+// draftName begins names that sort after every other.
 const draftName = "\xff"
 
 // findPolicies looks for files. Its error joins one *Error for each directory
@@ -67,8 +67,8 @@ func findPolicies(o Options) (policySet, error) {
 			errs = append(errs, &Error{File: dir, Err: cause(err)})
 		}
 	}
-	if o.PolicyFile != "" {
-		found.add(draftName, o.PolicyFile)
+	for i, file := range o.PolicyFiles {
+		found.add(fmt.Sprintf("%s%06d", draftName, i), file)
 	}
 	return found, errors.Join(errs...)
 }

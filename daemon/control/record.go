@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"net/http"
@@ -28,9 +27,9 @@ type Record interface {
 	Policy(ctx context.Context) (*api.Policy, error)
 	// Plugins lists the actions.
 	Plugins(ctx context.Context) ([]api.Plugin, error)
-	// History gives the recorded readings since then, the oldest first. An
-	// error is the last thing that comes.
-	History(ctx context.Context, since time.Time) iter.Seq2[json.RawMessage, error]
+	// History gives the segments with what was recorded since then. An error is
+	// the last thing that comes.
+	History(ctx context.Context, since time.Time) iter.Seq2[api.Segment, error]
 }
 
 func (s *Server) incidents(r *http.Request) (any, error) {
@@ -117,7 +116,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) error {
 		return &problem{http.StatusBadRequest, err.Error()}
 	}
 	return stream(s, w, r, s.source.History(r.Context(), since),
-		func(entry json.RawMessage) any { return api.HistoryFrame{Entry: entry} },
+		func(segment api.Segment) any { return api.HistoryFrame{Segment: &segment} },
 		func(failed string) any { return api.HistoryFrame{Error: failed, End: failed == ""} })
 }
 

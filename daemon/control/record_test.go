@@ -27,7 +27,7 @@ import (
 
 func TestRecordComesThrough(t *testing.T) {
 	host := apitest.Acted()
-	host.Entries = []json.RawMessage{json.RawMessage(`{"At":1}`), json.RawMessage(`[2]`)}
+	host.Segments = []api.Segment{{Name: "coarse-00000001.seg.gz", Data: []byte("one\x00")}, {Name: "fine-00000001.seg", Data: []byte("two")}}
 	c, ctx := dial(t, serve(t, host, 0)), t.Context()
 	compare := func(want, got any, err error) {
 		t.Helper()
@@ -54,8 +54,8 @@ func TestRecordComesThrough(t *testing.T) {
 	if err != nil || len(plugins.Plugins) != 2 || plugins.Plugins[1].Rights == nil {
 		t.Errorf("plugins: %v, %+v", err, plugins)
 	}
-	entries, err := collect(c.History(ctx, time.Time{}))
-	compare(host.Entries, entries, err)
+	segments, err := collect(c.History(ctx, time.Time{}))
+	compare(host.Segments, segments, err)
 
 	for _, tt := range []struct {
 		q    api.RecordQuery

@@ -30,8 +30,7 @@ const (
 	maxInfo        = 256  // sockets with TCP_INFO in one answer
 	maxCollected   = 4096 // sockets held to find the biggest
 	shutdownGrace  = 2 * time.Second
-	// streamTime bounds the answer with all that was recorded in two weeks: some
-	// hundred megabytes of JSON.
+	// streamTime bounds an answer with all that was recorded, to a slow reader.
 	streamTime = 10 * time.Minute
 )
 

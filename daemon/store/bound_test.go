@@ -77,7 +77,7 @@ func TestTotalBound(t *testing.T) {
 		}
 	}
 	entries := 0
-	for _, err := range history.Read(filepath.Join(s.dir, history.Name), time.Time{}, time.Time{}) {
+	for _, err := range history.Read(history.Dir(filepath.Join(s.dir, history.Name)), time.Time{}, time.Time{}) {
 		if err != nil {
 			t.Error(err)
 		}

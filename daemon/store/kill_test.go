@@ -125,7 +125,7 @@ func TestKill9(t *testing.T) {
 			return
 		}
 	}
-	for _, err := range history.Read(filepath.Join(dir, history.Name), time.Time{}, time.Time{}) {
+	for _, err := range history.Read(history.Dir(filepath.Join(dir, history.Name)), time.Time{}, time.Time{}) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -174,7 +174,7 @@ func loadPolicy(t *testing.T, text string) config.Policy {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := config.LoadPolicy(config.Options{Root: t.TempDir(), PolicyFile: path})
+	p, err := config.LoadPolicy(config.Options{Root: t.TempDir(), PolicyFiles: []string{path}})
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, text)
 	}

@@ -24,7 +24,7 @@ func TestReadmePolicy(t *testing.T) {
 		if err := os.WriteFile(draft, m[1], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := config.LoadPolicy(config.Options{Root: t.TempDir(), PolicyFile: draft}); err != nil {
+		if _, err := config.LoadPolicy(config.Options{Root: t.TempDir(), PolicyFiles: []string{draft}}); err != nil {
 			t.Errorf("%v\n%s", err, m[1])
 		}
 	}

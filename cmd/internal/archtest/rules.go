@@ -94,9 +94,12 @@ var rules = []rule{{
 	not:   []string{"cmd/tcpmemd", "=daemon"},
 	never: []string{"=daemon"},
 }, {
-	why:   "tcpmemctl knows the daemon by its JSON, or reads the kernel itself",
-	from:  []string{"cmd/tcpmemctl", "cmd/internal/cli"},
-	never: []string{"=daemon", "daemon/control", "daemon/store", "daemon/sdnotify"},
+	why:  "tcpmemctl knows the daemon by its JSON and its recorded readings, or reads the kernel itself",
+	from: []string{"cmd/tcpmemctl", "cmd/internal/cli"},
+	never: []string{
+		"=daemon", "daemon/control", "daemon/sdnotify",
+		"=daemon/store", "daemon/store/actions", "daemon/store/incident",
+	},
 }, {
 	why:    "how text is laid out does not depend on what it says",
 	from:   []string{"cmd/internal/layout"},

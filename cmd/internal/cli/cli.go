@@ -60,6 +60,9 @@ type Env struct {
 	Version        string
 	Now            func() time.Time // nil: time.Now
 	Input          io.Reader
+	// Progress is where long work tells how far it is; nil where standard error
+	// is no terminal.
+	Progress io.Writer
 	// Interactive: Input is a terminal that can be asked for a yes or no.
 	Interactive bool
 	// Root is the directory under which configuration is looked for, "" for /.

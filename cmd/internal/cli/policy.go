@@ -42,11 +42,12 @@ type loaded struct {
 	infos  map[string]policy.ActionInfo
 }
 
-// load reads the files of this host; file is laid over them, "" for none. The
-// error is that of the files, and what is right of them is given all the same.
-func (c *command) load(ctx context.Context, file string) (loaded, error) {
+// load reads the files of this host; drafts are laid over them, one over the
+// other. The error is that of the files, and what is right of them is given all
+// the same.
+func (c *command) load(ctx context.Context, drafts ...string) (loaded, error) {
 	l, err := config.Load(config.Options{Root: c.Root})
-	o := config.Options{Root: c.Root, PolicyFile: file}
+	o := config.Options{Root: c.Root, PolicyFiles: drafts}
 	all := loaded{config: l}
 	if c.Abilities != nil {
 		can := c.Abilities(ctx, l.Config.Plugins)
@@ -83,14 +84,14 @@ func (c *command) policyCheck() *cobra.Command {
 that is laid over them, one at a time. No daemon is asked. The exit code is 6
 where there is a mistake.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			drafts := args
-			if len(drafts) == 0 {
-				drafts = []string{""}
+			drafts := [][]string{nil}
+			if len(args) > 0 {
+				drafts = slices.Collect(slices.Chunk(args, 1))
 			}
 			doc := checked{Version: api.Version, Files: []string{}, Mistakes: []mistake{}}
 			var errs []error
 			for _, draft := range drafts {
-				l, err := c.load(cmd.Context(), draft)
+				l, err := c.load(cmd.Context(), draft...)
 				doc.Rules = len(l.policy.Rules)
 				for _, file := range append(l.config.Files, l.policy.Files...) {
 					if !slices.Contains(doc.Files, file) {
@@ -134,7 +135,7 @@ host make now, without a daemon.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if c.direct {
-				l, err := c.load(cmd.Context(), "")
+				l, err := c.load(cmd.Context())
 				doc := &api.Policy{Version: api.Version, Text: config.EffectiveTOML(l.policy), Files: append(l.config.Files, l.policy.Files...), Broken: []string{}}
 				if doc.Files == nil {
 					doc.Files = []string{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
@@ -46,6 +47,7 @@ type teller interface {
 	Rules(ctx context.Context) (*api.Rules, error)
 	Policy(ctx context.Context) (*api.Policy, error)
 	Plugins(ctx context.Context) (*api.Plugins, error)
+	History(ctx context.Context, since time.Time) iter.Seq2[api.Segment, error]
 	Close()
 }
 

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -19,6 +17,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/nearest"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -47,14 +46,13 @@ type expected struct {
 func (c *command) policyTest() *cobra.Command {
 	var scene, since, as string
 	cmd := &cobra.Command{
-		Use:   "test [FILE]",
+		Use:   "test [FILE...]",
 		Short: "Try a policy against a scene, or against what was recorded",
 		Long: `Play a scene, or what the daemon recorded, through the rules of this host, with
-FILE as a draft laid over them, and say what would have been decided, beside what
-was. Nothing is done. The rules observe; with --as enforce all of them act, on
+FILEs as drafts laid over them, one over the other, and say what would have been
+decided, on whom and by which numbers, beside what was done. Nothing is done. The rules observe; with --as enforce all of them act, on
 paper. The exit code is 1 where an expectation of the scene does not hold, and 6
 where a file has a mistake.`,
-		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (scene == "") == (since == "") {
 				return usagef("policy test: want --scene FILE or --since WHEN")
@@ -62,11 +60,7 @@ where a file has a mistake.`,
 			if as != "" && as != string(policy.Observe) && as != string(policy.Enforce) {
 				return usagef("--as %.40q: want observe or enforce", as)
 			}
-			draft := ""
-			if len(args) == 1 {
-				draft = args[0]
-			}
-			l, err := c.load(cmd.Context(), draft)
+			l, err := c.load(cmd.Context(), args...)
 			if err != nil {
 				return err
 			}
@@ -192,20 +186,23 @@ func (c *command) readScene(file string) ([]byte, error) {
 }
 
 func (c *command) tryHistory(ctx context.Context, l loaded, from time.Time, as string) error {
-	client, err := c.dial()
+	t, err := c.record()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer t.Close()
 	p := c.player(l, as == string(policy.Enforce))
 	doc := &tried{Version: api.Version, Events: []replay.Event{}, Expect: []expected{}, Did: []api.Action{}}
+	told := c.progress()
+	defer told.end()
 	var broken error
-	for e, err := range entries(client.History(ctx, from)) {
+	for e, err := range moments(ctx, t, from, time.Time{}) {
 		if err != nil {
-			broken = err
-			break
+			broken = errors.Join(broken, err)
+			continue
 		}
-		doc.Events = append(doc.Events, p.Play(e)...)
+		doc.Events = append(doc.Events, p.Play(&replay.Entry{Stamp: e.Stamp, Level: e.Level, Sample: e.Sample, Reading: e.Reading})...)
+		told.say("played up to %s", prose.Time(e.At))
 	}
 	doc.Report = p.Report()
 	if doc.Report.Entries == 0 {
@@ -215,7 +212,7 @@ func (c *command) tryHistory(ctx context.Context, l loaded, from time.Time, as s
 		return broken
 	}
 	rows := api.ActionRows{}
-	for r, err := range client.Records(ctx, api.RecordQuery{Since: from}) {
+	for r, err := range t.Records(ctx, api.RecordQuery{Since: from}) {
 		if err != nil {
 			broken = errors.Join(broken, err)
 			break
@@ -223,29 +220,13 @@ func (c *command) tryHistory(ctx context.Context, l loaded, from time.Time, as s
 		rows.Add(&r)
 	}
 	doc.Did = append(doc.Did, rows.Rows()...)
+	told.end()
 	return errors.Join(c.put(doc, func(columns int, paint layout.Painter) []string {
 		return triedPage(doc, "", time.Time{}, columns, paint)
 	}), broken)
 }
 
-// entries reads what the history holds.
-func entries(from iter.Seq2[json.RawMessage, error]) iter.Seq2[*replay.Entry, error] {
-	return func(yield func(*replay.Entry, error) bool) {
-		for text, err := range from {
-			e := new(replay.Entry)
-			if err == nil {
-				if err = json.Unmarshal(text, e); err != nil {
-					err = fmt.Errorf("read history: %w", err)
-				}
-			}
-			if !yield(e, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// maxTried bounds the events that a page shows; JSON has all.
+// maxTried bounds the moments that a page shows; JSON has all.
 const maxTried = 200
 
 func triedPage(doc *tried, about string, start time.Time, columns int, paint layout.Painter) []string {
@@ -269,20 +250,19 @@ func triedPage(doc *tried, about string, start time.Time, columns int, paint lay
 		say(fmt.Sprintf("%s, the first from %s for %s: rules that were pending start anew", prose.Plural(int64(n), "gap"),
 			prose.Time(r.Gaps[0].From), prose.Seconds(r.Gaps[0].Seconds)), "  ")
 	}
-	if len(doc.Events) > 0 {
+	moments := triedMoments(doc, start, paint)
+	if len(moments) > 0 {
 		out = append(out, "")
 	}
-	for i := range doc.Events {
+	for i, m := range moments {
 		if i == maxTried {
-			out = append(out, fmt.Sprintf("and %s (shown by --json)", prose.Plural(int64(len(doc.Events)-i), "more event")))
+			out = append(out, fmt.Sprintf("and %s (shown by --json)", prose.Plural(int64(len(moments)-i), "more event")))
 			break
 		}
-		e := &doc.Events[i]
-		at := e.At.UTC().Format(time.DateTime)
-		if !start.IsZero() {
-			at = fmt.Sprintf("%8s", e.At.Sub(start).Round(time.Second))
+		say(m.line, "          ")
+		if m.numbers != "" {
+			say("          by "+m.numbers, "            ")
 		}
-		say(at+"  "+prose.Escape(e.Rule)+" "+prose.Escape(nameOfEvent(e))+": "+prose.Escape(e.Words()), "          ")
 	}
 	out = append(out, "")
 	for _, line := range r.Words() {
@@ -290,8 +270,9 @@ func triedPage(doc *tried, about string, start time.Time, columns int, paint lay
 	}
 	if doc.Did != nil {
 		out = append(out, "")
-		say(paint.Style("What was done in that time:", layout.Bold), "  ")
-		out = append(out, actionsPage(&api.Actions{Actions: doc.Did}, "", columns, paint)...)
+		for _, line := range didWords(doc.Did) {
+			say(prose.Escape(line), "  ")
+		}
 	}
 	if len(doc.Expect) > 0 {
 		out = append(out, "")
@@ -302,6 +283,73 @@ func triedPage(doc *tried, about string, start time.Time, columns int, paint lay
 		} else {
 			say(paint.Style("FAIL", layout.Bad)+"  "+prose.Escape(x.Expect)+": "+prose.Escape(x.Found), "      ")
 		}
+	}
+	return out
+}
+
+// moment is one line of what would have come, or of what was done.
+type moment struct {
+	at            time.Time
+	line, numbers string
+}
+
+// triedMoments are all of them in the order of time. Those of a scene count from
+// its start.
+func triedMoments(doc *tried, start time.Time, paint layout.Painter) []moment {
+	stamp := func(at time.Time) string {
+		if !start.IsZero() {
+			return fmt.Sprintf("%8s", at.Sub(start).Round(time.Second))
+		}
+		return at.UTC().Format(time.DateTime)
+	}
+	var all []moment
+	for i := range doc.Events {
+		e := &doc.Events[i]
+		m := moment{at: e.At, line: stamp(e.At) + "  " + prose.Escape(e.Rule) + " " + prose.Escape(nameOfEvent(e)) + ": " + prose.Escape(e.Words())}
+		switch {
+		case e.Decision != nil:
+			m.numbers = event.NumberWords(e.Decision.Numbers)
+		case e.State != nil && e.State.Phase == record.Firing:
+			m.numbers = event.NumberWords(e.State.Numbers)
+		}
+		all = append(all, m)
+	}
+	for i := range doc.Did {
+		a := &doc.Did[i]
+		outcome, _ := outcomeOf(a)
+		if a.Effect != nil {
+			outcome += ", " + string(*a.Effect)
+		}
+		all = append(all, moment{at: a.At, line: stamp(a.At) + "  " + paint.Style("did:", layout.Bold) + " " + prose.Escape(a.Rule) + " " +
+			prose.Escape(a.Target) + ": " + prose.Escape(a.Action) + ": " + outcome + " (" + prose.Escape(a.ID) + ")"})
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return a.at.Compare(b.at) })
+	return all
+}
+
+// didWords sums up what was done, or would have been by the rules of that time,
+// as the report does for the rules that are tried. Names are as they came.
+func didWords(did []api.Action) []string {
+	type deed struct{ rule, action, target, outcome string }
+	times := make(map[deed][]time.Time)
+	var order []deed
+	for _, a := range slices.Backward(did) { // the oldest first
+		outcome, _ := outcomeOf(&a)
+		if a.Effect != nil {
+			outcome += ", " + string(*a.Effect)
+		}
+		d := deed{a.Rule, a.Action, a.Target, outcome}
+		if times[d] == nil {
+			order = append(order, d)
+		}
+		times[d] = append(times[d], a.At)
+	}
+	if len(order) == 0 {
+		return []string{"what was done: nothing"}
+	}
+	out := make([]string, len(order))
+	for i, d := range order {
+		out[i] = fmt.Sprintf("what was done: %s came to %s on %s (%s) %s", d.rule, d.action, d.target, d.outcome, replay.Often(times[d]))
 	}
 	return out
 }

@@ -2,13 +2,16 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/replay"
@@ -56,20 +59,37 @@ action = "restart-unit"
 `
 
 // recorded is the course as a daemon stores and sends it.
-func recorded(t *testing.T, text string) (entries []json.RawMessage) {
+func recorded(t *testing.T, text string) []api.Segment {
 	t.Helper()
 	scene, err := replay.ParseScene("scene.toml", []byte(strings.Replace(text, "NAME", "", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var entries []*history.Entry
 	for e := range scene.Entries() {
-		text, err := json.Marshal(&history.Entry{Stamp: e.Stamp, Level: e.Level, Sample: e.Sample, Reading: e.Reading})
+		entries = append(entries, &history.Entry{Stamp: e.Stamp, Level: e.Level, Sample: e.Sample, Reading: e.Reading})
+	}
+	return segments(t, entries)
+}
+
+// segments is what a ring makes of entries.
+func segments(t testing.TB, entries []*history.Entry) (all []api.Segment) {
+	t.Helper()
+	dir := t.TempDir()
+	ring, err := history.Open(dir, 32<<20)
+	for _, e := range entries {
+		err = errors.Join(err, ring.Append(e))
+	}
+	if err = errors.Join(err, ring.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for s, err := range history.Copy(history.Dir(dir), time.Time{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, text)
+		all = append(all, api.Segment(s))
 	}
-	return entries
+	return all
 }
 
 // tryFiles writes the draft and the scene where the command of a test runs.
@@ -90,7 +110,7 @@ func TestTry(t *testing.T) {
 	}
 	tryFiles(t, strings.Replace(course, "NAME", "", 1))
 	host := apitest.Acted()
-	host.Entries = recorded(t, course)
+	host.Segments = recorded(t, course)
 	a := serve(t, host)
 	// Only the draft: the shipped rules have tests of their own.
 	mask := filepath.Join(a.root, "etc/tcpmemd/policy.d")
@@ -108,7 +128,7 @@ func TestTry(t *testing.T) {
 	}{
 		{"scene", "policy test draft.toml --scene scene.toml", ExitFailure},
 		{"scene-enforce", "policy test draft.toml --scene scene.toml --as enforce", ExitFailure},
-		{"since", "policy test draft.toml --since 7d", ExitOK},
+		{"since", "policy test draft.toml --since 2026-01-01", ExitOK},
 	} {
 		for _, columns := range []int{80, 0} {
 			name := "try-" + tt.name + map[int]string{80: "-80", 0: "-pipe"}[columns]
@@ -127,9 +147,9 @@ func TestTry(t *testing.T) {
 			})
 		}
 	}
-	stdout, _, _ := a.run(0, "policy", "test", "draft.toml", "--since", "7d", "--json")
+	stdout, _, _ := a.run(0, "policy", "test", "draft.toml", "--since", "2026-01-01", "--json")
 	doc := new(tried)
-	if err := json.Unmarshal([]byte(stdout), doc); err != nil || doc.Scene != nil || len(doc.Did) != 3 || doc.Report.Entries != len(host.Entries) {
+	if err := json.Unmarshal([]byte(stdout), doc); err != nil || doc.Scene != nil || len(doc.Did) != 3 || doc.Report.Entries != 301 {
 		t.Errorf("%v: %d done, %d entries", err, len(doc.Did), doc.Report.Entries)
 	}
 }
@@ -151,18 +171,18 @@ func shipped(t *testing.T, a *asked) (names []string) {
 func TestTryWithoutAWholeRecord(t *testing.T) {
 	tryFiles(t, course)
 	host := apitest.Acted()
-	host.Entries = recorded(t, course)
-	host.Cut = 200
-	stdout, stderr, code := serve(t, host).run(80, "policy", "test", "draft.toml", "--since", "7d")
-	if code != ExitFailure || !strings.Contains(stdout, "200 samples") || !strings.Contains(stderr, "broken") {
+	host.Segments = recorded(t, course)
+	host.Cut = 2
+	stdout, stderr, code := serve(t, host).run(80, "policy", "test", "draft.toml", "--since", "2026-01-01")
+	if code != ExitFailure || !strings.Contains(stdout, " samples,") || !strings.Contains(stderr, "broken") {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 	for _, source := range []control.Source{apitest.Acted(), func() control.Source {
 		h := apitest.Acted()
-		h.Entries = []json.RawMessage{json.RawMessage(`"soup"`)}
+		h.Segments = []api.Segment{{Name: "fine-00000001.seg", Data: []byte("soup")}}
 		return h
 	}()} {
-		if _, stderr, code := serve(t, source).run(80, "policy", "test", "draft.toml", "--since", "7d"); code != ExitFailure || stderr == "" {
+		if _, stderr, code := serve(t, source).run(80, "policy", "test", "draft.toml", "--since", "2026-01-01"); code != ExitFailure || stderr == "" {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 	}

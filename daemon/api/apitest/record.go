@@ -2,7 +2,6 @@ package apitest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"net/http"
@@ -20,7 +19,7 @@ type Deeds struct {
 	Conduct      *api.Conduct
 	PolicyDoc    api.Policy
 	PluginList   []api.Plugin
-	Entries      []json.RawMessage // of the history
+	Segments     []api.Segment // of the history
 	// Cut makes Records and History fail after so many, 0 for never.
 	Cut int
 	// Refusal is what every order fails with.
@@ -63,9 +62,9 @@ func (h *Host) Records(ctx context.Context, q api.RecordQuery) iter.Seq2[record.
 
 func is(want, got string) bool { return want == "" || want == got }
 
-// History gives all Entries.
-func (h *Host) History(ctx context.Context, _ time.Time) iter.Seq2[json.RawMessage, error] {
-	return cut(ctx, h, h.Entries)
+// History gives all Segments.
+func (h *Host) History(ctx context.Context, _ time.Time) iter.Seq2[api.Segment, error] {
+	return cut(ctx, h, h.Segments)
 }
 
 func cut[T any](ctx context.Context, h *Host, all []T) iter.Seq2[T, error] {

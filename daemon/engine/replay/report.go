@@ -152,19 +152,22 @@ func (r *Report) Words() []string {
 
 func (d *Deed) words(rule string) []string {
 	var out []string
-	if n := len(d.Times); n > 0 {
+	if len(d.Times) > 0 {
 		what := "done " + d.Action + " on " + d.Target
 		if d.Touches == "nothing" {
 			what = "told of " + d.Target + " by " + d.Action
 		}
-		s := fmt.Sprintf("%s would have %s %s: %s", rule, what, times(n), when(d.Times))
-		out = append(out, s)
+		out = append(out, fmt.Sprintf("%s would have %s %s", rule, what, Often(d.Times)))
 	}
 	for _, guard := range slices.Sorted(maps.Keys(d.Not)) {
 		out = append(out, fmt.Sprintf("%s would not have done %s on %s %s, by the guard %s (%s)", rule, d.Action, d.Target, times(d.Not[guard]), guard, d.Why))
 	}
 	return out
 }
+
+// Often says how many times there are, and when: those of one day or night
+// together.
+func Often(all []time.Time) string { return times(len(all)) + ": " + when(all) }
 
 // when names the days and nights of times. A night is from 22:00 to 06:00 UTC,
 // and has the date of its evening.

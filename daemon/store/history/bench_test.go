@@ -27,7 +27,7 @@ func BenchmarkTwoWeeks(b *testing.B) {
 					b.Fatal(err)
 				}
 				begun, n := time.Now(), 0
-				for _, err := range Read(dir, time.Time{}, time.Time{}) {
+				for _, err := range Read(Dir(dir), time.Time{}, time.Time{}) {
 					if err != nil {
 						b.Fatal(err)
 					}

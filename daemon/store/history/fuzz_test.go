@@ -28,7 +28,7 @@ func FuzzReadSegment(f *testing.F) {
 			t.Fatal(err)
 		}
 		n := 0
-		for e := range Read(dir, time.Time{}, time.Time{}) {
+		for e := range Read(Dir(dir), time.Time{}, time.Time{}) {
 			if e != nil && e.Reading != nil && len(e.Reading.Owners) > maxOwners+maxVerdicts {
 				t.Fatalf("%d owners", len(e.Reading.Owners))
 			}

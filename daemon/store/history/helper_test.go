@@ -125,7 +125,12 @@ func (h *host) entry(seconds, scan int) *Entry {
 
 func collect(t testing.TB, dir string, since, until time.Time) (list []*Entry) {
 	t.Helper()
-	for e, err := range Read(dir, since, until) {
+	return collectFrom(t, Dir(dir), since, until)
+}
+
+func collectFrom(t testing.TB, from Segments, since, until time.Time) (list []*Entry) {
+	t.Helper()
+	for e, err := range Read(from, since, until) {
 		if err != nil {
 			t.Error(err)
 			continue

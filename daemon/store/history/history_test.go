@@ -363,7 +363,7 @@ func TestDamage(t *testing.T) {
 			}
 			entries, failed := 0, 0
 			var last *Entry
-			for e, err := range Read(dir, time.Time{}, time.Time{}) {
+			for e, err := range Read(Dir(dir), time.Time{}, time.Time{}) {
 				if err != nil {
 					failed++
 					continue
@@ -417,7 +417,7 @@ func TestReadWhileWriting(t *testing.T) {
 	defer func() { close(stop); <-ended }()
 	for begun := time.Now(); time.Since(begun) < time.Second; {
 		last := -1.0
-		for e, err := range Read(dir, time.Time{}, time.Time{}) {
+		for e, err := range Read(Dir(dir), time.Time{}, time.Time{}) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,14 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tcpmemd/tcpmemd/daemon/store/disk"
 )
 
 // The tiers' names.
@@ -25,20 +21,20 @@ const (
 	coarse = "coarse"
 )
 
-// Read gives the entries of the folder dir that were taken from since to
-// until, the oldest first: one a minute, and from where the fine tier begins,
-// each. A zero time is no limit. A daemon may be writing meanwhile.
+// Read gives the entries of from that were taken from since to until, the
+// oldest first: one a minute, and from where the fine tier begins, each. A zero
+// time is no limit. A daemon may be writing meanwhile.
 //
 // An error tells of one segment whose rest is lost; the entries after it still
 // come.
-func Read(dir string, since, until time.Time) iter.Seq2[*Entry, error] {
+func Read(from Segments, since, until time.Time) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
-		list, err := listSegments(dir)
+		list, err := listSegments(from)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		r := reader{dir: dir, shapes: newShapes(), since: since, until: until, end: noSerial, yield: yield}
+		r := reader{from: from, shapes: newShapes(), since: since, until: until, end: noSerial, yield: yield}
 		if first := r.firstFine(list[fine]); first != noSerial {
 			r.end = first
 		}
@@ -53,7 +49,7 @@ func Read(dir string, since, until time.Time) iter.Seq2[*Entry, error] {
 const noSerial = ^uint64(0)
 
 type reader struct {
-	dir          string
+	from         Segments
 	shapes       *shapes
 	since, until time.Time
 	end          uint64 // the serial to stop at
@@ -63,7 +59,7 @@ type reader struct {
 // firstFine is the serial of the oldest fine entry that can be read.
 func (r *reader) firstFine(list []name) uint64 {
 	for _, n := range list {
-		if d, _, err := openSegment(r.dir, n, r.shapes); err == nil {
+		if d, _, err := openSegment(r.from, n, r.shapes); err == nil {
 			return d.header.Serial
 		}
 	}
@@ -73,13 +69,10 @@ func (r *reader) firstFine(list []name) uint64 {
 // tier reports whether the caller wants more.
 func (r *reader) tier(list []name) bool {
 	for i, n := range list {
-		if i+1 < len(list) && !r.since.IsZero() {
-			// Nobody reads a segment of last week for the last hour.
-			if next, _, err := openHead(r.dir, list[i+1], r.shapes); err == nil && next.header.First.At.Before(r.since) {
-				continue
-			}
+		if outlived(r.from, list, i, r.since, r.shapes) {
+			continue
 		}
-		err := readSegment(r.dir, n, r.shapes, func(serial uint64, e *Entry) bool {
+		err := readSegment(r.from, n, r.shapes, func(serial uint64, e *Entry) bool {
 			if serial >= r.end || !r.since.IsZero() && e.At.Before(r.since) || !r.until.IsZero() && e.At.After(r.until) {
 				return true
 			}
@@ -95,6 +88,16 @@ func (r *reader) tier(list []name) bool {
 	return true
 }
 
+// outlived says that all of a segment is older than since: nobody reads one of
+// last week for the last hour.
+func outlived(from Segments, list []name, i int, since time.Time, s *shapes) bool {
+	if i+1 == len(list) || since.IsZero() {
+		return false
+	}
+	next, _, err := openHead(from, list[i+1], s)
+	return err == nil && next.header.First.At.Before(since)
+}
+
 // unborn says whether a segment has no whole header yet: a crash, or the
 // daemon at this moment, is about to write it.
 func unborn(n name, err error) bool { return !n.packed && errors.Is(err, errTorn) }
@@ -102,8 +105,8 @@ func unborn(n name, err error) bool { return !n.packed && errors.Is(err, errTorn
 var errStop = errors.New("the caller wants no more")
 
 // readSegment gives a segment's entries to each, until that returns false.
-func readSegment(dir string, n name, s *shapes, each func(uint64, *Entry) bool) error {
-	d, rest, err := openSegment(dir, n, s)
+func readSegment(from Segments, n name, s *shapes, each func(uint64, *Entry) bool) error {
+	d, rest, err := openSegment(from, n, s)
 	if err != nil {
 		return err
 	}
@@ -129,20 +132,20 @@ func readSegment(dir string, n name, s *shapes, each func(uint64, *Entry) bool) 
 }
 
 // openSegment reads a whole segment, and decodes its header.
-func openSegment(dir string, n name, s *shapes) (d *decoder, rest []byte, err error) {
-	return openUpTo(dir, n, s, maxSegment+2*maxFrame)
+func openSegment(from Segments, n name, s *shapes) (d *decoder, rest []byte, err error) {
+	return openUpTo(from, n, s, maxSegment+2*maxFrame)
 }
 
 // openHead reads enough of a segment for its header.
-func openHead(dir string, n name, s *shapes) (*decoder, []byte, error) {
-	return openUpTo(dir, n, s, 64<<10)
+func openHead(from Segments, n name, s *shapes) (*decoder, []byte, error) {
+	return openUpTo(from, n, s, 64<<10)
 }
 
-func openUpTo(dir string, n name, s *shapes, limit int64) (*decoder, []byte, error) {
-	data, err := readData(dir, n, limit)
+func openUpTo(from Segments, n name, s *shapes, limit int64) (*decoder, []byte, error) {
+	data, err := readData(from, n, limit)
 	if errors.Is(err, fs.ErrNotExist) && !n.packed {
 		n.packed = true // packed since it was listed
-		data, err = readData(dir, n, limit)
+		data, err = readData(from, n, limit)
 	}
 	var payload []byte
 	if err == nil {
@@ -158,8 +161,8 @@ func openUpTo(dir string, n name, s *shapes, limit int64) (*decoder, []byte, err
 	return d, data, nil
 }
 
-func readData(dir string, n name, limit int64) ([]byte, error) {
-	f, err := os.Open(filepath.Join(dir, n.String()))
+func readData(from Segments, n name, limit int64) ([]byte, error) {
+	f, err := from.Open(n.String())
 	if err != nil {
 		return nil, err
 	}
@@ -206,14 +209,14 @@ func parseName(file string) (n name, ok bool) {
 
 // listSegments gives the segments of each tier in order. Of one that is there
 // twice, because a crash came between packing and removing, the plain one counts.
-func listSegments(dir string) (map[string][]name, error) {
-	entries, err := os.ReadDir(dir)
+func listSegments(from Segments) (map[string][]name, error) {
+	files, err := from.List()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list history: %w", err)
 	}
 	list := map[string][]name{}
-	for _, e := range entries {
-		if n, ok := parseName(e.Name()); ok {
+	for _, file := range files {
+		if n, ok := parseName(file); ok {
 			list[n.tier] = append(list[n.tier], n)
 		}
 	}
@@ -230,13 +233,4 @@ func listSegments(dir string) (map[string][]name, error) {
 		list[tier] = slices.CompactFunc(names, func(a, b name) bool { return a.number == b.number })
 	}
 	return list, nil
-}
-
-// space is what a segment takes on the disk.
-func space(dir string, n name) int64 {
-	info, err := os.Stat(filepath.Join(dir, n.String()))
-	if err != nil {
-		return 0
-	}
-	return disk.Space(info.Size())
 }

@@ -43,7 +43,7 @@ func Open(dir string, maxBytes int64) (*Ring, error) {
 	r.fine = tier{name: fine, dir: dir, shapes: r.shapes, reach: fineReach, maxBytes: maxBytes/4 - 2*size, maxSegment: size, maxEntries: 300}
 	r.coarse = tier{name: coarse, dir: dir, shapes: r.shapes, reach: coarseReach, maxBytes: maxBytes/4*3 - 2*size, maxSegment: size, maxEntries: 240}
 	err := disk.Sweep(dir)
-	list, listErr := listSegments(dir)
+	list, listErr := listSegments(Dir(dir))
 	err = errors.Join(err, listErr)
 	for _, t := range []*tier{&r.fine, &r.coarse} {
 		serial, tierErr := t.open(list[t.name])

@@ -50,7 +50,7 @@ type segment struct {
 func (t *tier) open(list []name) (serial uint64, failed error) {
 	for i, n := range list {
 		t.number = max(t.number, n.number)
-		d, _, err := openHead(t.dir, n, t.shapes)
+		d, _, err := openHead(Dir(t.dir), n, t.shapes)
 		if err != nil {
 			// Without its header nothing of a segment can be read.
 			if unborn(n, err) {
@@ -62,7 +62,7 @@ func (t *tier) open(list []name) (serial uint64, failed error) {
 		serial = max(serial, d.header.Serial)
 		s := segment{n, d.header.First, space(t.dir, n)}
 		if i == len(list)-1 {
-			err := readSegment(t.dir, n, t.shapes, func(at uint64, _ *Entry) bool {
+			err := readSegment(Dir(t.dir), n, t.shapes, func(at uint64, _ *Entry) bool {
 				serial = max(serial, at)
 				return true
 			})
@@ -209,7 +209,7 @@ func (t *tier) pack() error {
 			continue
 		}
 		plain := filepath.Join(t.dir, s.name.String())
-		data, err := readData(t.dir, s.name, maxSegment+2*maxFrame)
+		data, err := readData(Dir(t.dir), s.name, maxSegment+2*maxFrame)
 		if err != nil {
 			return fmt.Errorf("pack history: %w", err)
 		}
@@ -257,4 +257,13 @@ func (t *tier) sync() error {
 		return fmt.Errorf("sync history: %w", err)
 	}
 	return nil
+}
+
+// space is what a segment takes on the disk.
+func space(dir string, n name) int64 {
+	info, err := os.Stat(filepath.Join(dir, n.String()))
+	if err != nil {
+		return 0
+	}
+	return disk.Space(info.Size())
 }

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// progress tells of work that takes long, in a line of the terminal that goes
+// away at its end. A nil one is silent.
+type progress struct {
+	w     io.Writer
+	began time.Time
+	told  time.Time
+	shown bool
+}
+
+// Nobody wants a line about what is over at once, nor one that flickers.
+const (
+	progressAfter = 500 * time.Millisecond
+	progressEach  = 100 * time.Millisecond
+)
+
+// progress begins to tell, where standard error is a terminal.
+func (c *command) progress() *progress {
+	if c.Progress == nil {
+		return nil
+	}
+	return &progress{w: c.Progress, began: time.Now()}
+}
+
+// say shows how far the work is.
+func (p *progress) say(format string, args ...any) {
+	if p == nil {
+		return
+	}
+	now := time.Now()
+	if now.Sub(p.began) < progressAfter || now.Sub(p.told) < progressEach {
+		return
+	}
+	p.told, p.shown = now, true
+	fmt.Fprintf(p.w, "\r"+format+clearLine, args...)
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	if p != nil && p.shown {
+		fmt.Fprint(p.w, "\r"+clearLine)
+	}
+}
