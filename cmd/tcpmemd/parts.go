@@ -254,7 +254,7 @@ func optOut(globs, protect []string) func(*reading.Owner) string {
 		if o.Unit == "" {
 			return ""
 		}
-		if why := units.Protected(o.Unit, globs); why != "" {
+		if why := units.OptedOut(o.Unit, globs); why != "" {
 			return "opted out: " + why
 		}
 		if why := units.Protected(o.Unit, protect); why != "" {

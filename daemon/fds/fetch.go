@@ -152,12 +152,7 @@ func fetchOne(pidfd, fd int) (s reading.Socket, err error) {
 	if s.Netns.Cookie, err = unix.GetsockoptUint64(got, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
 		s.Netns.Cookie = 0 // Linux 5.14 and later
 	}
-	var mem [16 * 4]byte
-	n, err := getsockopt(got, unix.SOL_SOCKET, unix.SO_MEMINFO, mem[:])
-	if err != nil {
-		return s, fmt.Errorf("ask memory: %w", err)
-	}
-	if s.Mem, err = sockdiag.ParseSkMem(mem[:n]); err != nil {
+	if s.Mem, err = sockdiag.SkMemOf(got); err != nil {
 		return s, err
 	}
 	var info [8]byte // tcpi_state is the first byte of struct tcp_info

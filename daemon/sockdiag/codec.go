@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -150,14 +151,26 @@ func parseSkMem(b []byte, m *reading.SkMem) bool {
 	return true
 }
 
-// ParseSkMem reads what getsockopt(SO_MEMINFO) gives: the same array
+// parseMemInfo reads what getsockopt(SO_MEMINFO) gives: the same array
 // (sk_get_meminfo in net/core/sock.c).
-func ParseSkMem(b []byte) (reading.SkMem, error) {
+func parseMemInfo(b []byte) (reading.SkMem, error) {
 	var m reading.SkMem
 	if !parseSkMem(b, &m) {
 		return m, fmt.Errorf("%w: %d bytes of SO_MEMINFO", errTruncated, len(b))
 	}
 	return m, nil
+}
+
+// SkMemOf asks a socket of our own, or one that was fetched, for its memory.
+func SkMemOf(fd int) (reading.SkMem, error) {
+	var b [16 * 4]byte
+	size := uint32(len(b))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return reading.SkMem{}, fmt.Errorf("ask memory: %w", errno)
+	}
+	return parseMemInfo(b[:size])
 }
 
 // nextAttr splits the first netlink attribute (struct nlattr) off b.

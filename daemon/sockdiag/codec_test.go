@@ -280,11 +280,11 @@ func TestTCPInfo(t *testing.T) {
 	}
 }
 
-func TestParseSkMem(t *testing.T) {
-	if _, err := ParseSkMem(mem9[4:35]); !errors.Is(err, errTruncated) {
+func TestParseMemInfo(t *testing.T) {
+	if _, err := parseMemInfo(mem9[4:35]); !errors.Is(err, errTruncated) {
 		t.Errorf("31 bytes: error %v, want truncated", err)
 	}
-	got, err := ParseSkMem(mem9[4:40])
+	got, err := parseMemInfo(mem9[4:40])
 	if diff := cmp.Diff(wantSocket().Mem, got); err != nil || diff != "" {
 		t.Errorf("error %v, (-want +got):\n%s", err, diff)
 	}

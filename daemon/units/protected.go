@@ -38,6 +38,21 @@ func Protected(name string, globs []string) (why string) {
 	return ""
 }
 
+// drill begins the names of the units that "tcpmemctl drill" makes.
+const drill = "tcpmemd-drill-"
+
+// DrillUnit is the unit that a drill of the process pid leaks in.
+func DrillUnit(pid int) string { return fmt.Sprintf("%s%d.service", drill, pid) }
+
+// OptedOut says why a unit is told of and never touched: its leak is a fire
+// drill, or the operator's globs say so. It is "" where neither is the case.
+func OptedOut(name string, globs []string) (why string) {
+	if strings.HasPrefix(name, drill) && strings.HasSuffix(name, ".service") {
+		return "its leak is a drill of tcpmemctl"
+	}
+	return Protected(name, globs)
+}
+
 // CheckGlobs returns an error that names the first malformed glob: for the
 // loader of a configuration.
 func CheckGlobs(globs []string) error {

@@ -30,6 +30,7 @@ type asked struct {
 	socket string
 	input  io.Reader // a terminal's, nil for none
 	root   string
+	uid    int
 }
 
 func serve(t *testing.T, source control.Source) *asked {
@@ -58,7 +59,7 @@ func (a *asked) run(columns int, args ...string) (stdout, stderr string, code in
 	env := Env{
 		Args: append(args, "--socket", a.socket), Stdout: &out, Stderr: &errs, Version: "0.1.0", Root: a.root,
 		Getenv: func(key string) string { return map[string]string{"NO_COLOR": "1"}[key] },
-		Now:    func() time.Time { return apitest.At }, Input: a.input, Interactive: a.input != nil,
+		Now:    func() time.Time { return apitest.At }, Input: a.input, Interactive: a.input != nil, UID: a.uid,
 		Abilities: func(ctx context.Context, plugins map[string]config.Plugin) Abilities {
 			return ability.New(ctx, "0.1.0", plugins, nil)
 		},

@@ -50,7 +50,7 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.direct, "direct", false, "read the kernel without a daemon")
 	root.AddCommand(c.status(), c.owners(), c.sockets(), c.orphans(),
 		c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
-		c.doctor(), c.version())
+		c.doctor(), c.drill(), c.drillLeak(), c.version())
 	return root
 }
 

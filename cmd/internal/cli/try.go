@@ -100,7 +100,7 @@ func (c *command) player(l loaded, enforce bool) *replay.Player {
 
 func optOut(cfg config.Config) func(*reading.Owner) string {
 	return func(o *reading.Owner) string {
-		if why := units.Protected(o.Unit, cfg.OptOut); o.Unit != "" && why != "" {
+		if why := units.OptedOut(o.Unit, cfg.OptOut); o.Unit != "" && why != "" {
 			return "opted out: " + why
 		}
 		return ""
