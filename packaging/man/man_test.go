@@ -220,7 +220,7 @@ func (p program) commands(t *testing.T, args ...string) []string {
 	}
 	order := []string{
 		"status", "owners", "sockets", "orphans", "incidents", "actions", "explain", "act", "policy", "plugins",
-		"pause", "resume", "reset", "reload", "doctor", "version", "completion", "help",
+		"pause", "resume", "reset", "reload", "doctor", "drill", "version", "completion", "help",
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	return names

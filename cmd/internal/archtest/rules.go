@@ -112,6 +112,10 @@ var rules = []rule{{
 	never:  []string{"cmd/internal/cli", "daemon/direct", "daemon/scan"},
 	direct: impure,
 }, {
+	why:  "a drill makes sockets and asks nobody what they are",
+	from: []string{"cmd/internal/drill"},
+	only: []string{"daemon/reading", "daemon/sockdiag", "daemon/units"},
+}, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},
 	never: []string{"daemon", "cmd", "plugins"},

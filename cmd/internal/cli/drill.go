@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/drill"
+	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -291,5 +292,5 @@ func (x *exercise) say(line string) {
 		return
 	}
 	columns, _ := x.c.size()
-	_ = x.c.print(wrap(line, columns, "    ")) // a leak is ended also where nobody reads
+	_ = x.c.print(layout.Wrap(line, columns, "    ")) // a leak is ended also where nobody reads
 }

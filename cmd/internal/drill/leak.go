@@ -124,7 +124,7 @@ func (h *hoard) add(ctx context.Context, reset bool) error {
 	far := conn.(*net.TCPConn) //nolint:forcetypeassert // as the network says
 	conn, err = h.listener.Accept()
 	if err != nil {
-		far.Close()
+		_ = far.Close() // what failed is told
 		return fmt.Errorf("accept from ourselves: %w", err)
 	}
 	p := pair{near: conn.(*net.TCPConn), far: far} //nolint:forcetypeassert // as the network says
