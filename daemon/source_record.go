@@ -153,6 +153,9 @@ func (j *judge) ruleKey(r *policy.Rule, k *policy.KeyStatus) api.RuleKey {
 	if k.Owner != nil {
 		out.Name, out.Bytes = k.Owner.Name, &k.Owner.Bytes
 	}
+	if k.Next != nil {
+		out.NextIn = new(k.Next.Seconds())
+	}
 	if k.Cooldown > 0 {
 		left := k.Cooldown.Seconds()
 		out.CooldownLeft = &left

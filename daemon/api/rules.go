@@ -48,6 +48,9 @@ type RuleKey struct {
 	Steps    int          `json:"steps"`
 	Action   string       `json:"action"` // of that step, "" after the last
 	Acting   bool         `json:"acting"` // it runs, or its effect is being measured
+	// NextIn is how long until that step's turn, or while pending until the key
+	// fires; null where nothing follows, or not before an effect is measured.
+	NextIn *float64 `json:"next_in_seconds"`
 	// Choice, Guard and Why are the last decision's, "" before one.
 	Choice record.Choice `json:"choice"`
 	Guard  string        `json:"guard"`

@@ -95,7 +95,7 @@ var rules = []rule{{
 	never: []string{"=daemon"},
 }, {
 	why:  "tcpmemctl knows the daemon by its JSON and its recorded readings, or reads the kernel itself",
-	from: []string{"cmd/tcpmemctl", "cmd/internal/cli"},
+	from: []string{"cmd/tcpmemctl", "cmd/internal/cli", "cmd/internal/top"},
 	never: []string{
 		"=daemon", "daemon/control", "daemon/sdnotify",
 		"=daemon/store", "daemon/store/actions", "daemon/store/incident",
@@ -104,6 +104,11 @@ var rules = []rule{{
 	why:    "how text is laid out does not depend on what it says",
 	from:   []string{"cmd/internal/layout"},
 	only:   []string{},
+	direct: impure,
+}, {
+	why:    "a view is given documents, keys and times, and is told where to draw",
+	from:   []string{"cmd/internal/top"},
+	never:  []string{"cmd/internal/cli", "daemon/direct", "daemon/scan"},
 	direct: impure,
 }, {
 	why:    "a document is put into words from itself alone",

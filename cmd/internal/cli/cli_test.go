@@ -241,3 +241,35 @@ func TestWatch(t *testing.T) {
 		})
 	}
 }
+
+// TestTopWantsATerminal: without one it says what does.
+func TestTopWantsATerminal(t *testing.T) {
+	for _, tt := range []struct {
+		columns     int
+		interactive bool
+		term        string
+		args, says  string
+	}{
+		{0, true, "xterm", "top", "standard output is no terminal"},
+		{80, false, "xterm", "top", "standard input is no terminal"},
+		{80, true, "dumb", "top", `a terminal of type "dumb"`},
+		{80, true, "", "top", `a terminal of type ""`},
+		{80, true, "xterm", "top --json", "a live view has no JSON"},
+		{80, true, "xterm", "top --interval 1ms", "want at least 100ms"},
+	} {
+		var out, errs bytes.Buffer
+		env := Env{
+			Args: append(strings.Fields(tt.args), "--direct"), Stdout: &out, Stderr: &errs, Interactive: tt.interactive,
+			Getenv:     func(key string) string { return map[string]string{"TERM": tt.term}[key] },
+			OpenDirect: func(context.Context) (Direct, error) { return direct{apitest.Leak()}, nil },
+		}
+		if tt.columns > 0 {
+			env.TerminalSize = func() (int, int) { return tt.columns, 24 }
+		}
+		code := Main(t.Context(), env)
+		if code != ExitUsage || out.Len() > 0 || !strings.Contains(errs.String(), tt.says) ||
+			!strings.Contains(tt.args, "interval") && !strings.Contains(errs.String(), "--watch") {
+			t.Errorf("%s: exit %d, prints %q, says %s", tt.args, code, out.String(), errs.String())
+		}
+	}
+}

@@ -15,6 +15,9 @@ type Column struct {
 	Middle bool
 	// Rank says which columns are left out first: the highest; 0 for never.
 	Rank int
+	// Floor is its width at least, so that columns do not move while rows are
+	// scrolled; one with a floor stays also where it says nothing.
+	Floor int
 }
 
 // Cell is escaped text and its colour.
@@ -74,7 +77,7 @@ func (t *Table) layout(width int) (shown, widths []int) {
 	widths = make([]int, len(t.Columns))
 	empty := make([]bool, len(t.Columns))
 	for i, c := range t.Columns {
-		widths[i], empty[i] = Width(c.Title), true
+		widths[i], empty[i] = max(Width(c.Title), c.Floor), c.Floor == 0
 		for _, r := range t.Rows {
 			widths[i] = max(widths[i], Width(r.Cells[i].Text))
 			empty[i] = empty[i] && slices.Contains([]string{"", "-", "0 B"}, r.Cells[i].Text)

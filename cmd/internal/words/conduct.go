@@ -87,7 +87,7 @@ func ruleLines(r *api.RuleState, columns int, paint layout.Painter) []string {
 	return out
 }
 
-// RuleKey say where a key of a rule stands.
+// RuleKey says where a key of a rule stands.
 func RuleKey(k *api.RuleKey) string {
 	s := prose.Escape(k.Name)
 	if k.Bytes != nil {
@@ -98,10 +98,11 @@ func RuleKey(k *api.RuleKey) string {
 	case k.Acting:
 		s += fmt.Sprintf(", step %d of %d under way: %s", k.Step, k.Steps, prose.Escape(k.Action))
 	case k.Phase == record.Pending:
+		s += in(", fires in ", k.NextIn)
 	case k.Action == "" && k.Steps > 0:
 		s += ", every step is taken"
 	case k.Action != "":
-		s += fmt.Sprintf(", step %d of %d: %s", k.Step, k.Steps, prose.Escape(k.Action))
+		s += fmt.Sprintf(", step %d of %d%s: %s", k.Step, k.Steps, in(" in ", k.NextIn), prose.Escape(k.Action))
 	}
 	// That it was taken says the step already.
 	if k.Choice != "" && k.Choice != record.ChoseAct {
@@ -120,6 +121,14 @@ func RuleKey(k *api.RuleKey) string {
 		s += "; tcpmemctl explain " + prose.Escape(k.Incident)
 	}
 	return s
+}
+
+// in says when something is due, "" where it is already, or that is not known.
+func in(before string, seconds *float64) string {
+	if seconds == nil || *seconds < 1 {
+		return ""
+	}
+	return before + prose.Seconds(*seconds)
 }
 
 // SeverityStyle colours what a rule of this severity says.

@@ -13,6 +13,7 @@
 package filter
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -77,8 +78,13 @@ const (
 	bindNot
 )
 
+// OwnerOnly reports whether all terms are about the owner: then every socket of
+// an owner is judged alike, whatever else is in Subject.Socket.
+func (f *Filter) OwnerOnly() bool { return f.All() || f.root.ownerOnly() }
+
 type node interface {
 	match(*Subject) bool
+	ownerOnly() bool
 	write(b *strings.Builder, outer bind)
 }
 
@@ -94,6 +100,8 @@ func (n *and) write(b *strings.Builder, outer bind) {
 	})
 }
 
+func (n *and) ownerOnly() bool { return n.left.ownerOnly() && n.right.ownerOnly() }
+
 type or struct{ left, right node }
 
 func (n *or) match(s *Subject) bool { return n.left.match(s) || n.right.match(s) }
@@ -106,6 +114,8 @@ func (n *or) write(b *strings.Builder, outer bind) {
 	})
 }
 
+func (n *or) ownerOnly() bool { return n.left.ownerOnly() && n.right.ownerOnly() }
+
 type not struct{ inner node }
 
 func (n *not) match(s *Subject) bool { return !n.inner.match(s) }
@@ -114,6 +124,8 @@ func (n *not) write(b *strings.Builder, _ bind) {
 	b.WriteString("not ")
 	n.inner.write(b, bindNot)
 }
+
+func (n *not) ownerOnly() bool { return n.inner.ownerOnly() }
 
 // term compares a field; the value stays in the text as it was written.
 type term struct {
@@ -126,7 +138,11 @@ type term struct {
 func (n *term) match(s *Subject) bool { return n.matches(s) }
 
 func (n *term) write(b *strings.Builder, _ bind) {
-	b.WriteString(n.field.name + " " + n.op.String() + " " + quoted(n.value))
+	b.WriteString(n.field.name + " " + n.op.String() + " " + Quote(n.value))
+}
+
+func (n *term) ownerOnly() bool {
+	return slices.Contains([]string{"owner", "unit", "container", "pod", "cgroup"}, n.field.name)
 }
 
 func parenthesised(b *strings.Builder, needed bool, write func()) {

@@ -135,8 +135,8 @@ func quotedToken(s string, at int) (token, int, bool) {
 	return token{kind: text, at: at, text: b.String()}, len(s), false
 }
 
-// quoted writes a value so that the lexer reads it back.
-func quoted(value string) string {
+// Quote writes a value so that the lexer reads it back.
+func Quote(value string) string {
 	t, end, _ := next(value, 0)
 	if value != "" && t.kind == word && t.at == 0 && end == len(value) {
 		return value

@@ -44,14 +44,7 @@ func (e *Engine) due(s *state, sub subject, vars *Vars, in *Input) *due {
 			return e.exhausted(s, sub, vars, in, mode, why)
 		}
 		step := &s.rule.Steps[s.step]
-		wait := step.After
-		switch {
-		case s.helped:
-			wait = max(wait, grace)
-		case s.free:
-			wait = 0
-		}
-		if in.Now.Since(s.clock) < wait {
+		if in.Now.Since(s.clock) < s.wait(step) {
 			return nil
 		}
 		if !s.helped {

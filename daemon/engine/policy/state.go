@@ -38,6 +38,17 @@ type ladder struct {
 	finished record.Stamp // when being exhausted was last told
 }
 
+// wait is how long the next step waits, from the ladder's clock on.
+func (l *ladder) wait(step *Step) time.Duration {
+	switch {
+	case l.helped:
+		return max(step.After, grace)
+	case l.free:
+		return 0
+	}
+	return step.After
+}
+
 // leave is how long a condition without `until` must be gone.
 const leave = 30 * time.Second
 

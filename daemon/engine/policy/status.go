@@ -26,6 +26,9 @@ type KeyStatus struct {
 	Step   int             // the next one, from 1
 	Action string          // of that step, "" after the last
 	Acting bool
+	// Next is how long until that step's turn, or while pending until the key
+	// fires; nil where nothing follows, or not before an effect is measured.
+	Next *time.Duration
 	// Choice, Guard and Why are of the last decision.
 	Choice record.Choice
 	Guard  string
@@ -73,6 +76,12 @@ func (e *Engine) keyStatus(s *state, now record.Stamp) KeyStatus {
 	}
 	if s.step < len(s.rule.Steps) {
 		k.Action = s.rule.Steps[s.step].Action
+	}
+	switch {
+	case s.phase == record.Pending:
+		k.Next = new(max(0, s.rule.For-now.Since(s.began)))
+	case k.Action != "" && !s.acting:
+		k.Next = new(max(0, s.wait(&s.rule.Steps[s.step])-now.Since(s.clock)))
 	}
 	if at, ok := e.mem.Acted[pair(s.rule.Name, s.key)]; ok {
 		k.Cooldown = max(0, s.rule.Cooldown-now.Since(at))
