@@ -219,8 +219,8 @@ func (p program) commands(t *testing.T, args ...string) []string {
 		names = append(names, strings.Fields(line)[0])
 	}
 	order := []string{
-		"status", "top", "owners", "sockets", "orphans", "incidents", "actions", "explain", "act", "policy", "plugins",
-		"pause", "resume", "reset", "reload", "doctor", "drill", "version", "completion", "help",
+		"status", "top", "owners", "sockets", "orphans", "history", "incidents", "actions", "explain", "act", "policy", "plugins",
+		"pause", "resume", "reset", "reload", "doctor", "export", "drill", "version", "completion", "help",
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	return names

@@ -64,11 +64,16 @@ func sinceFlag(cmd *cobra.Command, since *string, value string) {
 	cmd.Flags().StringVar(since, "since", value, "from `WHEN` on: as long ago as 90m, 12h or 7d, or a time such as 2026-11-22 or 2026-11-22T09:00:00Z")
 }
 
-// parseSince reads a time, or how long ago it was; "" is the beginning.
+// parseSince reads the value of --since; "" is the beginning.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
+	return parseTime("--since", text, now)
+}
+
+// parseTime reads a time, or how long ago it was.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", time.DateOnly} {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at.UTC(), nil
@@ -76,7 +81,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	}
 	ago, err := parseDuration(text)
 	if err != nil {
-		return time.Time{}, usagef("--since %.40q: want how long ago, such as 12h or 7d, or a time such as 2026-11-22", text)
+		return time.Time{}, usagef("%s %.40q: want how long ago, such as 12h or 7d, or a time such as 2026-11-22", flag, text)
 	}
 	return now.Add(-ago), nil
 }

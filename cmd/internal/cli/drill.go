@@ -95,7 +95,7 @@ type exercise struct {
 }
 
 func (c *command) runDrill(ctx context.Context, lasts time.Duration) (err error) {
-	l, err := c.load(ctx, "")
+	l, err := c.load(ctx)
 	if err != nil {
 		return err
 	}

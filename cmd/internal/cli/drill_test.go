@@ -44,7 +44,7 @@ func TestDrillFollows(t *testing.T) {
 	c := &command{Env: Env{Root: t.TempDir(), Abilities: func(ctx context.Context, plugins map[string]config.Plugin) Abilities {
 		return ability.New(ctx, "test", plugins, nil)
 	}}}
-	l, err := c.load(t.Context(), "")
+	l, err := c.load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

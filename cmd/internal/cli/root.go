@@ -49,7 +49,7 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.PersistentFlags().BoolVar(&c.direct, "direct", false, "read the kernel without a daemon")
 	root.AddCommand(c.status(), c.top(), c.owners(), c.sockets(), c.orphans(),
-		c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
+		c.history(), c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
 		c.doctor(), c.drill(), c.drillLeak(), c.version())
 	return root
 }

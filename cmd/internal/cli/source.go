@@ -41,6 +41,7 @@ func (c *command) open(ctx context.Context) (source, error) {
 
 // teller tells what only a daemon knows: what was recorded, decided and done.
 type teller interface {
+	Status(ctx context.Context) (*api.Status, error)
 	Incidents(ctx context.Context) (*api.Incidents, error)
 	Incident(ctx context.Context, id string) (*record.Incident, error)
 	Records(ctx context.Context, q api.RecordQuery) iter.Seq2[record.Record, error]

@@ -196,7 +196,7 @@ func (c *command) tryHistory(ctx context.Context, l loaded, from time.Time, as s
 	told := c.progress()
 	defer told.end()
 	var broken error
-	for e, err := range moments(ctx, t, from, time.Time{}) {
+	for e, err := range moments(ctx, t, from) {
 		if err != nil {
 			broken = errors.Join(broken, err)
 			continue
