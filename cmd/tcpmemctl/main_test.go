@@ -15,16 +15,24 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
+	"github.com/tcpmemd/tcpmemd/daemon/direct"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
+	"github.com/tcpmemd/tcpmemd/daemon/scene"
 )
 
 // TestMain makes this test binary tcpmemctl as well: the scripts run the real
-// main, only what --direct reads is a host in memory.
+// main, only what --direct reads is a host in memory, unless HOST is kernel.
 func TestMain(m *testing.M) {
+	scene.RunIfChild()
 	testscript.Main(m, map[string]func(){
 		"tcpmemctl": func() {
 			host := os.Getenv("HOST")
-			os.Exit(run(func(context.Context) (cli.Direct, error) { return fakeDirect{hosts[host]()}, nil }))
+			os.Exit(run(func(ctx context.Context) (cli.Direct, error) {
+				if host == "kernel" {
+					return direct.Open(ctx, version)
+				}
+				return &fakeDirect{Host: hosts[host](), panics: host == "panic"}, nil
+			}))
 		},
 	})
 }
@@ -38,6 +46,8 @@ var hosts = map[string]func() *apitest.Host{
 		return h
 	},
 	"hostile": apitest.Hostile,
+	"many":    func() *apitest.Host { return apitest.Many(5000) },
+	"panic":   apitest.Leak,
 	"denied": func() *apitest.Host {
 		h := apitest.New()
 		h.Err = os.ErrPermission
@@ -51,12 +61,19 @@ var hosts = map[string]func() *apitest.Host{
 }
 
 // fakeDirect makes a host of apitest what --direct reads.
-type fakeDirect struct{ *apitest.Host }
+type fakeDirect struct {
+	*apitest.Host
+	panics bool // by the second reading
+}
 
-func (d fakeDirect) Read(ctx context.Context) (*reading.Reading, error) {
+func (d *fakeDirect) Read(ctx context.Context) (*reading.Reading, error) {
+	if n, _ := d.Reads(); d.panics && n > 0 {
+		panic("of the second reading")
+	}
 	return d.Host.Read(ctx, true)
 }
-func (d fakeDirect) Close() error { return nil }
+
+func (d *fakeDirect) Close() error { return nil }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -1,5 +1,7 @@
 package top
 
+import "strings"
+
 // keyHelp is every key, for the page of keys.
 var keyHelp = [...][2]string{
 	{"up down k j", "move, PgUp PgDn by a screen, Home End to the ends"},
@@ -21,6 +23,13 @@ var keyHelp = [...][2]string{
 
 // pressed takes a key by its name, and the text that it types.
 func (m Model) pressed(key, text string) (Model, want) {
+	// A terminal sends Alt as Esc before the key, so that is how Esc looks when
+	// the next key follows at once.
+	if next, ok := strings.CutPrefix(key, "alt+"); ok {
+		m, first := m.pressed("esc", "")
+		m, second := m.pressed(next, text)
+		return m, max(first, second)
+	}
 	if m.input != nil {
 		return m.typed(key, text)
 	}

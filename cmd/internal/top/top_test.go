@@ -476,6 +476,12 @@ func TestSockets(t *testing.T) {
 	v.press("esc", "esc", "esc")
 	v.has("7 owners by memory")
 
+	// Esc, and a key at once, is what a terminal sends for Alt.
+	v.press("enter", "i", "alt+esc")
+	v.has("7 owners by memory")
+	v.press("enter", "alt+?")
+	v.has("Keys")
+
 	// An owner that has gone has no sockets.
 	host := apitest.Leak()
 	v = view(t, host, 80, 24)
