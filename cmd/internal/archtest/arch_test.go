@@ -47,6 +47,8 @@ func TestRulesBite(t *testing.T) {
 		{"bench starts the loop", reaching("cmd/internal/tcpmembench", "daemon"), []string{"cmd/internal/tcpmembench reaches daemon"}},
 		{"cli serves the socket", reaching("cmd/internal/cli", "daemon/control"), []string{"cmd/internal/cli reaches daemon/control"}},
 		{"cli reads the kernel", reaching("cmd/internal/cli", "daemon/scan", "daemon/api"), nil},
+		{"page asks the daemon's store", reaching("cmd/internal/page", "daemon/api", "daemon/store/history"), []string{"cmd/internal/page reaches daemon/store/history"}},
+		{"page writes files", importing("cmd/internal/page", "os"), []string{"cmd/internal/page imports os"}},
 		{"plugin contract pulls in kernel code", reaching("remediate/runner", "daemon/procfs"), []string{"remediate/runner reaches daemon/procfs", "remediate/runner reaches daemon/procfs"}},
 		{"action links the runner", reaching("remediate", "remediate/proto", "remediate/runner"), []string{"remediate reaches remediate/runner"}},
 		{"launcher knows the contract", reaching("remediate/launch", "remediate"), []string{"remediate/launch reaches remediate"}},

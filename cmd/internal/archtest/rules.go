@@ -121,6 +121,11 @@ var rules = []rule{{
 	from: []string{"cmd/internal/drill"},
 	only: []string{"daemon/reading", "daemon/sockdiag", "daemon/units"},
 }, {
+	why:    "a page is made of documents alone, and is the same wherever it is made",
+	from:   []string{"cmd/internal/page"},
+	only:   []string{"cmd/internal/layout", "cmd/internal/words", "daemon/api", "daemon/event", "daemon/reading", "daemon/record"},
+	direct: impure,
+}, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},
 	never: []string{"daemon", "cmd", "plugins"},

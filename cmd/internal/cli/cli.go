@@ -104,6 +104,8 @@ type command struct {
 	limit      int
 	all        bool
 	watch      time.Duration
+	html       bool
+	output     string // file of a page, "" for standard output
 
 	running  bool // past the flags: errors are not about usage any more
 	watching bool

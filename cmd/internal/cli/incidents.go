@@ -37,15 +37,21 @@ tells its story.`,
 	cmd.Flags().IntVar(&c.limit, "limit", 0, fmt.Sprintf("print the newest `N` rows (table: %d; JSON: all)", defaultLimit))
 	cmd.Flags().BoolVar(&c.all, "all", false, "print all rows")
 	cmd.MarkFlagsMutuallyExclusive("limit", "all")
-	cmd.AddCommand(&cobra.Command{
+	show := &cobra.Command{
 		Use:   "show ID",
 		Short: "The story of an incident",
 		Long: `Tell an incident: who it was about, the ledger at its worst, what was decided by
 which numbers, what was done, what it brought, and sockets of the target as they
-were before the first action.`,
+were before the first action. With --html it is a page for a browser, with the
+pool and its owners in a picture: one file, which needs no network.`,
 		Args:              oneArg("ID", "tcpmemctl incidents lists them"),
 		ValidArgsFunction: c.completeIncident,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if html, err := c.wantsHTML(); err != nil {
+				return err
+			} else if html {
+				return c.incidentHTML(cmd.Context(), args[0])
+			}
 			return c.ask(cmd.Context(), func(ctx context.Context, t teller) (any, page, error) {
 				doc, err := t.Incident(ctx, args[0])
 				if err != nil {
@@ -54,7 +60,9 @@ were before the first action.`,
 				return doc, func(columns int, paint layout.Painter) []string { return storyPage(doc, c.now(), columns, paint) }, nil
 			})
 		},
-	})
+	}
+	c.htmlFlags(show)
+	cmd.AddCommand(show)
 	return cmd
 }
 

@@ -19,6 +19,11 @@ func (c *command) status() *cobra.Command {
 		Short: "Level, fill, trend and the biggest owners",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if html, err := c.wantsHTML(); err != nil {
+				return err
+			} else if html {
+				return c.statusHTML(cmd.Context())
+			}
 			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
 				doc, err := src.Status(ctx)
 				if err != nil {
@@ -29,6 +34,7 @@ func (c *command) status() *cobra.Command {
 		},
 	}
 	c.watchFlag(cmd)
+	c.htmlFlags(cmd)
 	return cmd
 }
 
