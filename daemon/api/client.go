@@ -131,11 +131,7 @@ func (c *Client) Sockets(ctx context.Context, q SocketQuery) (*Sockets, error) {
 		return nil, err
 	}
 	defer body.Close()
-	doc, err := readSocketStream(body)
-	if err == nil {
-		doc.keep(q.Limit)
-	}
-	return doc, err
+	return readSocketStream(body, q.Limit)
 }
 
 // SocketFrame is one line of the answer to a query for sockets: a socket, or
@@ -147,8 +143,14 @@ type SocketFrame struct {
 	Error  string   `json:"error,omitempty"`
 }
 
-func readSocketStream(body io.Reader) (*Sockets, error) {
-	rows := []Socket{}
+// readSocketStream keeps the limit biggest, 0 for all, and never many more: there
+// may be millions.
+func readSocketStream(body io.Reader, limit int) (*Sockets, error) {
+	rows := Sockets{Sockets: []Socket{}}
+	cut := func() {
+		SortSockets(rows.Sockets)
+		rows.keep(limit)
+	}
 	dec := json.NewDecoder(bufio.NewReaderSize(body, 64<<10))
 	for {
 		var frame SocketFrame
@@ -159,11 +161,15 @@ func readSocketStream(body io.Reader) (*Sockets, error) {
 		case frame.Error != "":
 			return nil, &RequestError{Status: http.StatusInternalServerError, Message: frame.Error}
 		case frame.End != nil:
-			frame.End.Sockets = rows
-			SortSockets(rows)
+			cut()
+			frame.End.Sockets = rows.Sockets
+			frame.End.Truncated.Add(rows.Truncated.Sockets, rows.Truncated.Bytes)
 			return frame.End, nil
 		case frame.Socket != nil:
-			rows = append(rows, *frame.Socket)
+			rows.Sockets = append(rows.Sockets, *frame.Socket)
+			if limit > 0 && len(rows.Sockets) >= 2*max(limit, 1024) {
+				cut()
+			}
 		}
 	}
 }

@@ -37,7 +37,7 @@ func TestDialError(t *testing.T) {
 
 func TestSocketStreamIsWholeOrAnError(t *testing.T) {
 	for _, text := range []string{"", `{"socket":{"cookie":1}}`, `{"socket":{"cookie":1}}` + "\n" + `{"end":{"vers`} {
-		if _, err := readSocketStream(strings.NewReader(text)); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := readSocketStream(strings.NewReader(text), 0); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: %v, want unexpected EOF", text, err)
 		}
 	}

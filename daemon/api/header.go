@@ -15,7 +15,7 @@ type Meta struct {
 	Hostname      string
 	BootID        string // "" where unknown
 	Mode          string // observe, enforce
-	Source        string // SourceDaemon or SourceDirect
+	Source        string // SourceDaemon, SourceDirect or SourceExport
 	Tier          string // netlink
 	Now           time.Time
 	StaleAfter    time.Duration
@@ -28,6 +28,7 @@ type Meta struct {
 const (
 	SourceDaemon = "daemon" // the daemon's last or a fresh reading
 	SourceDirect = "direct" // the command read the kernel itself
+	SourceExport = "export" // a file that a command wrote earlier
 )
 
 // Header opens every document that rests on a reading.

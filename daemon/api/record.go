@@ -19,6 +19,13 @@ type RecordQuery struct {
 	Limit    int // the newest so many; 0: all
 }
 
+// Selects reports whether the query, but for its limit, selects r.
+func (q *RecordQuery) Selects(r *record.Record) bool {
+	is := func(want, got string) bool { return want == "" || want == got }
+	return !r.At.Before(q.Since) && is(q.Incident, r.Incident) && is(q.Action, r.Action) && is(q.Rule, r.Rule) &&
+		is(string(q.Kind), string(r.Kind)) && is(q.ID, r.ID)
+}
+
 // RecordFrame is one line of the answer to a RecordQuery: a record, the newest
 // first, or what went wrong meanwhile, or the end. An answer without an end or
 // an error is not whole.

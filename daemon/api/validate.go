@@ -118,7 +118,7 @@ func (v *findings) header(h *Header) {
 	if h.Version != Version {
 		v.add("version %d, want %d", h.Version, Version)
 	}
-	if h.Source != SourceDaemon && h.Source != SourceDirect {
+	if h.Source != SourceDaemon && h.Source != SourceDirect && h.Source != SourceExport {
 		v.add("unknown source %q", h.Source)
 	}
 	if h.AgeSeconds < 0 || h.TookSeconds < 0 {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/cmd/internal/export"
 	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/filter"
@@ -99,6 +100,8 @@ type command struct {
 	socket string
 	json   bool
 	direct bool
+	from   string         // an export to read in the daemon's place
+	file   *export.Source // that, once it is read
 	// onlyDaemon: what is asked for, no reading of the kernel can tell.
 	onlyDaemon bool
 	limit      int
@@ -217,7 +220,11 @@ func pointAt(e *filter.SyntaxError) (line, blanks string) {
 	return before + prose.Escape(e.Text[e.Offset:]), strings.Repeat(" ", layout.Width(before))
 }
 
+// now is the present, for an export that of when it was made.
 func (c *command) now() time.Time {
+	if c.file != nil {
+		return c.file.MadeAt
+	}
 	if c.Now == nil {
 		return time.Now()
 	}

@@ -66,9 +66,15 @@ func (c *command) completeValue(ctx context.Context, field string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
-	client := api.Dial(c.socket)
-	defer client.Close()
-	doc, err := client.Owners(ctx, false)
+	if c.direct {
+		return nil // a scan is too much for a word
+	}
+	src, err := c.open(ctx)
+	if err != nil {
+		return nil
+	}
+	defer src.Close()
+	doc, err := src.Owners(ctx, false)
 	if err != nil {
 		return nil // a shell has no use for the reason
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,8 @@ import (
 )
 
 func (c *command) doctor() *cobra.Command {
-	return &cobra.Command{
+	bundle := ""
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "What this host and these rights allow, and what each lack costs",
 		Long: `Look at what tcpmemd needs of the kernel, the host and its own rights, and say
@@ -23,6 +25,9 @@ it those of the daemon. What lacks is a finding, not a failure: the exit code is
 0 as soon as every check could be made.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if bundle != "" {
+				return c.exportTo(cmd.Context(), bundle, time.Time{})
+			}
 			return c.show(cmd.Context(), func(ctx context.Context, src source) (any, page, error) {
 				doc, err := src.Doctor(ctx)
 				if err != nil {
@@ -32,6 +37,8 @@ it those of the daemon. What lacks is a finding, not a failure: the exit code is
 			})
 		},
 	}
+	cmd.Flags().StringVar(&bundle, "bundle", "", "write all that the daemon knows to `FILE`, as export -o does")
+	return cmd
 }
 
 func doctorPage(doc *api.Doctor, columns int, paint layout.Painter) []string {

@@ -42,7 +42,10 @@ func (c *command) explanation(ctx context.Context, t teller, id string) (any, pa
 			return appendBlock(storyPage(incident, c.now(), columns, paint), moreOf(incident, columns))
 		}, nil
 	}
-	if refusal, ok := errors.AsType[*api.RequestError](err); !ok || !refusal.NotFound() {
+	if refusal, ok := errors.AsType[interface {
+		error
+		NotFound() bool
+	}](err); !ok || !refusal.NotFound() {
 		return nil, nil, err
 	}
 	records, err := collect(ctx, t, api.RecordQuery{ID: id})

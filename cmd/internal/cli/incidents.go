@@ -62,7 +62,7 @@ pool and its owners in a picture: one file, which needs no network.`,
 		},
 	}
 	c.htmlFlags(show)
-	cmd.AddCommand(show)
+	cmd.AddCommand(readsExport(show))
 	return cmd
 }
 

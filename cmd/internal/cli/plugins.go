@@ -20,12 +20,12 @@ func (c *command) plugins() *cobra.Command {
 		Args:  noArgs,
 		RunE:  c.listPlugins,
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(readsExport(&cobra.Command{
 		Use:   "list",
 		Short: "List actions: what they touch, their rights, and whether they run",
 		Args:  noArgs,
 		RunE:  c.listPlugins,
-	}, &cobra.Command{
+	}), &cobra.Command{
 		Use:   "verify",
 		Short: "Look at each plugin's file, start it, and let it describe itself",
 		Long: `Look at each plugin's file, its owner, folders and checksum, start it, and let it

@@ -31,7 +31,7 @@ func (c *command) policy() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.policyCheck(), c.policyShow(), c.policyVariables(), c.policyTest())
+	cmd.AddCommand(c.policyCheck(), readsExport(c.policyShow()), c.policyVariables(), readsExport(c.policyTest()))
 	return cmd
 }
 

@@ -26,14 +26,15 @@ import (
 
 // asked runs commands against a host behind a real socket.
 type asked struct {
-	t      *testing.T
+	t      testing.TB
 	socket string
 	input  io.Reader // a terminal's, nil for none
 	root   string
 	uid    int
+	later  time.Duration // than apitest.At
 }
 
-func serve(t *testing.T, source control.Source) *asked {
+func serve(t testing.TB, source control.Source) *asked {
 	t.Helper()
 	l, err := control.Listen(filepath.Join(t.TempDir(), "s"))
 	if err != nil {
@@ -59,7 +60,7 @@ func (a *asked) run(columns int, args ...string) (stdout, stderr string, code in
 	env := Env{
 		Args: append(args, "--socket", a.socket), Stdout: &out, Stderr: &errs, Version: "0.1.0", Root: a.root,
 		Getenv: func(key string) string { return map[string]string{"NO_COLOR": "1"}[key] },
-		Now:    func() time.Time { return apitest.At }, Input: a.input, Interactive: a.input != nil, UID: a.uid,
+		Now:    func() time.Time { return apitest.At.Add(a.later) }, Input: a.input, Interactive: a.input != nil, UID: a.uid,
 		Abilities: func(ctx context.Context, plugins map[string]config.Plugin) Abilities {
 			return ability.New(ctx, "0.1.0", plugins, nil)
 		},

@@ -36,6 +36,9 @@ func (c *command) root() *cobra.Command {
 			if err := cmd.ValidateFlagGroups(); err != nil {
 				return &usageError{err} // cobra itself looks at them after this hook
 			}
+			if err := c.checkFrom(cmd); err != nil {
+				return err
+			}
 			c.running = true
 			return nil
 		},
@@ -48,9 +51,11 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.socket, "socket", api.FindSocket(c.Getenv, c.UID), "the daemon's socket (also TCPMEMD_SOCKET)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.PersistentFlags().BoolVar(&c.direct, "direct", false, "read the kernel without a daemon")
-	root.AddCommand(c.status(), c.top(), c.owners(), c.sockets(), c.orphans(),
-		c.history(), c.incidents(), c.actions(), c.explain(), c.act(), c.policy(), c.plugins(), c.pause(), c.resume(), c.reset(), c.reload(),
-		c.doctor(), c.drill(), c.drillLeak(), c.version())
+	root.PersistentFlags().StringVar(&c.from, "from", "", "read the export `FILE` in place of the daemon; - is standard input")
+	root.MarkFlagsMutuallyExclusive("from", "direct")
+	root.AddCommand(readsExport(c.status()), c.top(), readsExport(c.owners()), readsExport(c.sockets()), readsExport(c.orphans()),
+		readsExport(c.history()), readsExport(c.incidents()), readsExport(c.actions()), readsExport(c.explain()), c.act(), c.policy(), readsExport(c.plugins()), c.pause(), c.resume(), c.reset(), c.reload(),
+		readsExport(c.doctor()), c.export(), c.drill(), c.drillLeak(), c.version())
 	return root
 }
 

@@ -45,6 +45,9 @@ func (c *command) sockets() *cobra.Command {
 				return err
 			}
 			query := api.SocketQuery{Filter: text, Limit: c.rows(), Info: info}
+			if info && c.from != "" {
+				return usagef("--from: --info asks the kernel, a file does not have it")
+			}
 			if info && c.all {
 				return usagef("--info asks the kernel for each socket: use --limit, not --all")
 			}

@@ -12,7 +12,8 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
-// source gives documents: the daemon's, or those made of a direct reading.
+// source gives documents: the daemon's, those made of a direct reading, or those
+// of a file.
 type source interface {
 	Status(ctx context.Context) (*api.Status, error)
 	Owners(ctx context.Context, fresh bool) (*api.Owners, error)
@@ -23,13 +24,15 @@ type source interface {
 	Close()
 }
 
-// open chooses the source. It never falls back from one to the other: they
-// see different things.
+// open chooses the source: the daemon, the kernel, or a file. It never falls back
+// from one to the other: they see different things.
 func (c *command) open(ctx context.Context) (source, error) {
-	if !c.direct {
+	switch {
+	case c.from != "":
+		return c.exported()
+	case !c.direct:
 		return api.Dial(c.socket), nil
-	}
-	if c.OpenDirect == nil {
+	case c.OpenDirect == nil:
 		return nil, errors.New("read the kernel: this build has no --direct")
 	}
 	d, err := c.OpenDirect(ctx)
@@ -55,19 +58,21 @@ type teller interface {
 // dial makes a client for what only a daemon knows or does.
 func (c *command) dial() (*api.Client, error) {
 	c.onlyDaemon = true
-	if c.direct {
+	switch {
+	case c.from != "":
+		return nil, usagef("--from: a file can be read, and does nothing")
+	case c.direct:
 		return nil, usagef("--direct: what was decided and done only a daemon knows")
 	}
 	return api.Dial(c.socket), nil
 }
 
-// record opens what tells of the past.
+// record opens what tells of the past: the daemon, or a file.
 func (c *command) record() (teller, error) {
-	client, err := c.dial()
-	if err != nil {
-		return nil, err // not a nil client in an interface
+	if c.from != "" {
+		return c.exported()
 	}
-	return client, nil
+	return c.dial()
 }
 
 // ask shows a document of the past.

@@ -19,9 +19,12 @@ import (
 // old or not whole.
 func Title(what string, h *api.Header, paint layout.Painter) string {
 	s := paint.Style(what, layout.Bold) + " on " + prose.Escape(h.Hostname) + ", " + prose.Time(h.TakenAt)
-	if h.Source == api.SourceDirect {
+	switch {
+	case h.Source == api.SourceDirect:
 		s += ", read directly"
-	} else if h.AgeSeconds >= 1 {
+	case h.Source == api.SourceExport:
+		s += ", recorded " + prose.Seconds(h.AgeSeconds) + " ago"
+	case h.AgeSeconds >= 1:
 		s += ", " + prose.Seconds(h.AgeSeconds) + " old"
 	}
 	if h.Stale {

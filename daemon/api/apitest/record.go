@@ -52,15 +52,12 @@ func (h *Host) Records(ctx context.Context, q api.RecordQuery) iter.Seq2[record.
 		if q.Limit > 0 && len(found) == q.Limit {
 			break
 		}
-		if !r.At.Before(q.Since) && is(q.Incident, r.Incident) && is(q.Action, r.Action) && is(q.Rule, r.Rule) &&
-			is(q.ID, r.ID) && is(string(q.Kind), string(r.Kind)) {
+		if q.Selects(&r) {
 			found = append(found, r)
 		}
 	}
 	return cut(ctx, h, found)
 }
-
-func is(want, got string) bool { return want == "" || want == got }
 
 // History gives all Segments.
 func (h *Host) History(ctx context.Context, _ time.Time) iter.Seq2[api.Segment, error] {
