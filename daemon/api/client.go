@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,6 +58,7 @@ const patience = 45 * time.Second
 type Client struct {
 	socket string
 	http   *http.Client
+	rows   atomic.Int64
 }
 
 // Dial makes a client for the daemon behind socket. It connects with the first
@@ -82,6 +84,10 @@ func Dial(socket string) *Client {
 
 // Socket is the path the client connects to.
 func (c *Client) Socket() string { return c.socket }
+
+// SocketsRead is how many sockets have come so far, in all answers; it may be
+// called while one comes.
+func (c *Client) SocketsRead() int64 { return c.rows.Load() }
 
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -131,7 +137,7 @@ func (c *Client) Sockets(ctx context.Context, q SocketQuery) (*Sockets, error) {
 		return nil, err
 	}
 	defer body.Close()
-	return readSocketStream(body, q.Limit)
+	return readSocketStream(body, q.Limit, &c.rows)
 }
 
 // SocketFrame is one line of the answer to a query for sockets: a socket, or
@@ -145,7 +151,7 @@ type SocketFrame struct {
 
 // readSocketStream keeps the limit biggest, 0 for all, and never many more: there
 // may be millions.
-func readSocketStream(body io.Reader, limit int) (*Sockets, error) {
+func readSocketStream(body io.Reader, limit int, count *atomic.Int64) (*Sockets, error) {
 	rows := Sockets{Sockets: []Socket{}}
 	cut := func() {
 		SortSockets(rows.Sockets)
@@ -167,6 +173,7 @@ func readSocketStream(body io.Reader, limit int) (*Sockets, error) {
 			return frame.End, nil
 		case frame.Socket != nil:
 			rows.Sockets = append(rows.Sockets, *frame.Socket)
+			count.Add(1)
 			if limit > 0 && len(rows.Sockets) >= 2*max(limit, 1024) {
 				cut()
 			}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,8 +38,12 @@ func TestDialError(t *testing.T) {
 
 func TestSocketStreamIsWholeOrAnError(t *testing.T) {
 	for _, text := range []string{"", `{"socket":{"cookie":1}}`, `{"socket":{"cookie":1}}` + "\n" + `{"end":{"vers`} {
-		if _, err := readSocketStream(strings.NewReader(text), 0); !errors.Is(err, io.ErrUnexpectedEOF) {
+		var count atomic.Int64
+		if _, err := readSocketStream(strings.NewReader(text), 0, &count); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: %v, want unexpected EOF", text, err)
+		}
+		if want := int64(strings.Count(text, "cookie")); count.Load() != want {
+			t.Errorf("%q: %d sockets counted, want %d", text, count.Load(), want)
 		}
 	}
 }

@@ -68,6 +68,10 @@ func (h *Host) Read(ctx context.Context) (*reading.Reading, error) {
 	return r, nil
 }
 
+// SocketsRead is how many sockets were read so far; it may be called while
+// anything else is.
+func (h *Host) SocketsRead() int64 { return h.scanner.SocketsRead() }
+
 // Sockets gives each socket that want accepts to yield, with the owners of the
 // last Read.
 func (h *Host) Sockets(ctx context.Context, want func(*reading.Socket) bool, yield func(*reading.Socket) error) error {

@@ -48,6 +48,9 @@ func TestHost(t *testing.T) {
 		t.Errorf("level %v, %d owners", r.Level, len(r.Owners))
 	}
 
+	if n := h.SocketsRead(); n < 10 {
+		t.Errorf("%d sockets read, want those of 5 connections at least", n)
+	}
 	cookies := map[reading.Cookie]bool{}
 	for _, s := range built.Sockets {
 		cookies[s.Cookie] = true

@@ -154,7 +154,13 @@ func (s *Scanner) list(ctx context.Context, n *netns.Namespace, yield func(*read
 	}
 	defer conn.Close()
 	defer func() { left.rows = conn.Skipped() }()
+	const batch = 1024 // rows that are counted at once
+	var rows int64
+	defer func() { s.read.Add(rows % batch) }()
 	err = conn.DumpTCP(ctx, func(sock *reading.Socket) {
+		if rows++; rows%batch == 0 {
+			s.read.Add(batch)
+		}
 		if sock.State == reading.Close && sock.Inode != 0 {
 			// Shown under bit 13, but with the state it has: tcp_diag walks the
 			// table of bound ports for it (inet_diag_dump_icsk). A connection

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,11 +66,12 @@ func (c *Config) fill() {
 	}
 }
 
-// Scanner reads this host. Sample may be called while another goroutine scans;
-// everything else belongs to that one.
+// Scanner reads this host. Sample and SocketsRead may be called while another
+// goroutine scans; everything else belongs to that one.
 type Scanner struct {
 	cfg     Config
 	started time.Time
+	read    atomic.Int64 // rows of dumps
 
 	host     *hostFiles
 	index    *fds.Index
@@ -104,6 +106,10 @@ type Scanner struct {
 	spaces     []*netns.Namespace // by the index used in the table
 	used       []bool             // of those, with sockets at the last sweep
 }
+
+// SocketsRead is how many sockets were read by all scans and lists so far, some
+// of them again and again: for who waits for one.
+func (s *Scanner) SocketsRead() int64 { return s.read.Load() }
 
 // Open prepares to read the host. It fails with procfs.ErrNotInitNetns outside
 // the initial network namespace; anything else that cannot be read becomes a

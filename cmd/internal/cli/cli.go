@@ -45,6 +45,9 @@ type Direct interface {
 	// Sockets gives each socket that want accepts to yield, with the owners
 	// of the last Read; neither may keep the pointer.
 	Sockets(ctx context.Context, want func(*reading.Socket) bool, yield func(*reading.Socket) error) error
+	// SocketsRead is how many sockets were read so far. It may be called while
+	// anything else is.
+	SocketsRead() int64
 	// Info asks the kernel about one connection.
 	Info(ctx context.Context, s *reading.Socket) (*api.TCPInfo, error)
 	// Doctor looks at what the host and the caller's rights allow.

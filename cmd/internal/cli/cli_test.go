@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode"
@@ -270,6 +271,52 @@ func TestTopWantsATerminal(t *testing.T) {
 		if code != ExitUsage || out.Len() > 0 || !strings.Contains(errs.String(), tt.says) ||
 			!strings.Contains(tt.args, "interval") && !strings.Contains(errs.String(), "--watch") {
 			t.Errorf("%s: exit %d, prints %q, says %s", tt.args, code, out.String(), errs.String())
+		}
+	}
+}
+
+// slow is a host that takes its time, and counts meanwhile.
+type slow struct {
+	direct
+	read atomic.Int64
+}
+
+func (s *slow) Read(ctx context.Context) (*reading.Reading, error) {
+	for range 8 {
+		s.read.Add(1000)
+		time.Sleep(progressAfter / 4)
+	}
+	return s.direct.Read(ctx)
+}
+
+func (s *slow) SocketsRead() int64 { return s.read.Load() }
+
+// TestProgress: what takes long is told of on a terminal, and gone when it is
+// over; what does not is not.
+func TestProgress(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		host Direct
+		says bool
+	}{
+		{"owners", &slow{direct: direct{apitest.Leak()}}, true},
+		{"sockets --json", &slow{direct: direct{apitest.Leak()}}, true},
+		{"sockets", direct{apitest.Leak()}, false},
+	} {
+		var out, told bytes.Buffer
+		code := Main(t.Context(), Env{
+			Args: append(strings.Fields(tt.args), "--direct"), Stdout: &out, Stderr: &told, Progress: &told,
+			Getenv:     func(string) string { return "" },
+			OpenDirect: func(context.Context) (Direct, error) { return tt.host, nil },
+		})
+		if code != ExitOK || out.Len() == 0 {
+			t.Fatalf("%s: exit %d: %s", tt.args, code, told.String())
+		}
+		if tt.says != (told.Len() > 0) {
+			t.Errorf("%s tells %q", tt.args, told.String())
+		}
+		if tt.says && (!strings.Contains(told.String(), "000 sockets read, ") || !strings.HasSuffix(told.String(), "\r"+clearLine)) {
+			t.Errorf("%s tells %q", tt.args, told.String())
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 // progress tells of work that takes long, in a line of the terminal that goes
@@ -46,5 +48,36 @@ func (p *progress) say(format string, args ...any) {
 func (p *progress) end() {
 	if p != nil && p.shown {
 		fmt.Fprint(p.w, "\r"+clearLine)
+	}
+}
+
+// during tells, while a question is under way, for how long and how many sockets
+// have come. Nobody knows how many there will be.
+func (p *progress) during(read func() int64) (end func()) {
+	if p == nil {
+		return func() {}
+	}
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(progressEach)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			what := "reading"
+			if n := read(); n > 0 {
+				what = prose.Plural(n, "socket") + " read"
+			}
+			p.say("%s, %d s", what, int(time.Since(p.began).Seconds()))
+		}
+	}()
+	return func() {
+		close(over)
+		<-done
+		p.end()
 	}
 }

@@ -49,7 +49,12 @@ func (c *command) show(ctx context.Context, ask func(context.Context, source) (d
 func (c *command) showOnce(ctx context.Context, src source,
 	ask func(context.Context, source) (any, page, error), out func([]string) error,
 ) error {
+	end := func() {}
+	if c.watch == 0 {
+		end = c.progress().during(src.SocketsRead)
+	}
 	doc, draw, err := ask(ctx, src)
+	end()
 	if err != nil {
 		return err
 	}

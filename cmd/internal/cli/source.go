@@ -21,6 +21,9 @@ type source interface {
 	Sockets(ctx context.Context, q api.SocketQuery) (*api.Sockets, error)
 	Orphans(ctx context.Context, fresh bool) (*api.Orphans, error)
 	Doctor(ctx context.Context) (*api.Doctor, error)
+	// SocketsRead is how many sockets have come so far. It may be called while
+	// anything else is.
+	SocketsRead() int64
 	Close()
 }
 
@@ -120,6 +123,8 @@ func (d *directSource) meta() api.Meta {
 	m.Source = api.SourceDirect
 	return m
 }
+
+func (d *directSource) SocketsRead() int64 { return d.direct.SocketsRead() }
 
 // Close has nothing to report: what was read is printed already.
 func (d *directSource) Close() { _ = d.direct.Close() }

@@ -38,7 +38,7 @@ func (c *command) top() *cobra.Command {
 			defer src.Close()
 			return top.Run(cmd.Context(), top.Config{
 				Source: src, Direct: c.direct, Interval: time.Duration(every), Paint: c.painter(), Now: c.now,
-				Input: c.Input, Output: c.Stdout, Term: c.Getenv("TERM"),
+				Ready: c.progress().during(src.SocketsRead), Input: c.Input, Output: c.Stdout, Term: c.Getenv("TERM"),
 			})
 		},
 	}

@@ -137,8 +137,8 @@ func (l *list) table(from, to int) *layout.Table {
 		{Title: "CLASS", Rank: 1, Floor: len("unaccepted")},
 		{Title: "RECV-Q", Right: true, Rank: 2, Floor: 7},
 		{Title: "SEND-Q", Right: true, Rank: 3, Floor: 7},
-		{Title: "LOCAL", Least: 15, Middle: true, Floor: 15},
-		{Title: "REMOTE", Least: 15, Middle: true, Floor: 15},
+		{Title: "LOCAL", Least: 18, Middle: true, Floor: 18},
+		{Title: "REMOTE", Least: 18, Middle: true, Floor: 18},
 	}}
 	if l.owner == "" {
 		t.Columns = append(t.Columns, layout.Column{Title: "OWNER", Least: 12, Middle: true, Floor: 12})

@@ -37,6 +37,9 @@ type Config struct {
 	Interval time.Duration
 	Paint    layout.Painter
 	Now      func() time.Time
+	// Ready, if not nil, is called when the first answer is there, before
+	// anything is drawn.
+	Ready func()
 	// Input and Output are the terminal, Term its type.
 	Input  io.Reader
 	Output io.Writer
@@ -50,6 +53,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cancel() // what is asked for then is given up
 	asker := &asker{ctx: ctx, Config: cfg}
 	first := asker.ask(nil)
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
 	if _, refused := errors.AsType[*api.RequestError](first.err); first.err != nil && !refused {
 		return first.err
 	}

@@ -351,9 +351,20 @@ func TestPause(t *testing.T) {
 	v.has("VIEW PAUSED, shown is 12 s old", "used 295.6 MiB")
 	v.press("down", "enter") // the sockets that are asked for come all the same
 	v.has("20 sockets with 40.1 MiB of prod/checkout-7d9f (worker)", "10.9.8.7:39000", "used 295.6 MiB")
+	host.Err = errors.New("it is over")
+	v.press("esc", "home", "enter")
+	v.has("VIEW PAUSED, NO ANSWER, shown is 12 s old: it is over", "reading ...")
+	host.Err = nil
 	v.press("esc", "space")
 	v.has("used 4.0 KiB")
-	v.hasNot("PAUSED")
+	v.hasNot("PAUSED", "NO ANSWER")
+}
+
+// TestOldOwners: a daemon that is short of CPU answers with its last scan.
+func TestOldOwners(t *testing.T) {
+	host := apitest.Leak()
+	host.AnswerAfter = 40 * time.Second
+	view(t, host, 80, 24).has("7 owners by memory, 1 to 7, as of 40 s ago")
 }
 
 // TestNoDaemon: what is shown has its age, and no level once that is old; when

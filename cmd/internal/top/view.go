@@ -3,6 +3,7 @@ package top
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/layout"
 	"github.com/tcpmemd/tcpmemd/cmd/internal/words"
@@ -137,8 +138,10 @@ func (m *Model) title() string {
 // state says why what is shown is not of now; "" where it is.
 func (m *Model) state() string {
 	switch {
-	case m.err != nil:
+	case m.err != nil && !m.frozen:
 		return m.Paint.Style(layout.ShortenEnd(m.trouble(), m.width), layout.Bad)
+	case m.err != nil:
+		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, "+m.trouble(), m.width), layout.Bad)
 	case m.frozen:
 		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, shown is "+prose.Duration(m.age())+" old; space goes on", m.width), layout.Warn)
 	case m.asking > 0 && m.now.Sub(m.since) >= staleAfter:
@@ -155,7 +158,10 @@ func (m *Model) trouble() string {
 	if m.owners != nil {
 		s += ", shown is " + prose.Duration(m.age()) + " old"
 	}
-	return s + ", trying again: " + words.Sentence(m.err.Error())
+	if !m.frozen {
+		s += ", trying again"
+	}
+	return s + ": " + words.Sentence(m.err.Error())
 }
 
 // used says how full the pool is. How many pages that is has no room.
@@ -229,6 +235,10 @@ func (m *Model) heading(first, last int) string {
 	}
 	if m.filter != "" {
 		s += ", filter: " + prose.Escape(m.filter)
+	}
+	// The daemon may have put a new scan off: it has a budget.
+	if age := time.Duration(m.owners.AgeSeconds * float64(time.Second)); age >= staleAfter {
+		s += ", as of " + prose.Duration(age+m.now.Sub(m.heard)) + " ago"
 	}
 	return s
 }

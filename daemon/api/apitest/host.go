@@ -165,6 +165,9 @@ func (h *Host) Reads() (all, fresh int) {
 	return h.reads, h.fresh
 }
 
+// SocketsRead counts nothing.
+func (h *Host) SocketsRead() int64 { return 0 }
+
 // Sockets streams through one reused socket, as a real source does.
 func (h *Host) Sockets(ctx context.Context, want func(*reading.Socket) bool, yield func(*reading.Socket) error) error {
 	if err := h.wait(ctx); err != nil {

@@ -532,3 +532,37 @@ func TestCooldownWhileGone(t *testing.T) {
 	h.turns(25 * time.Second)
 	h.want("system/queue.service pending", "system/queue.service firing", "system/queue.service step 1 restart-unit waiting cooldown")
 }
+
+// What is next, and when, as people are told: until it fires, until the next
+// step, not before an effect is measured, and nothing after the last.
+func TestNext(t *testing.T) {
+	h := newHost(t, rule(t))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	next := func(want string) {
+		t.Helper()
+		in := h.in
+		in.Now = h.now
+		k := h.engine.Status(&in)[0].Keys[0]
+		got := fmt.Sprintf("%s step %d %s", k.Phase, k.Step, k.Action)
+		if k.Next != nil {
+			got += " in " + k.Next.String()
+		}
+		if got != want {
+			t.Errorf("next is %q, want %q", got, want)
+		}
+	}
+	h.turn()
+	next("pending step 1 notify in 15s")
+	h.turn()
+	next("pending step 1 notify in 10s")
+	h.turns(10 * time.Second)
+	next("firing step 1 notify")
+	h.done("")
+	next("firing step 2 restart-unit in 10s")
+	h.turn()
+	next("firing step 2 restart-unit in 5s")
+	h.turn()
+	next("firing step 2 restart-unit")
+	h.done(record.NoEffect)
+	next("firing step 3 ")
+}
