@@ -34,6 +34,9 @@ func (e *NotFoundError) NotFound() bool { return true }
 // Close has nothing to close: all was read.
 func (s *Source) Close() {}
 
+// SocketsRead counts nothing: a file is read by now.
+func (s *Source) SocketsRead() int64 { return 0 }
+
 // mark says of a document that it was recorded, and how old it is by now. It
 // gives how much older than it was.
 func (s *Source) mark(h *api.Header) float64 {
