@@ -75,7 +75,7 @@ const restShare = 4
 // at is the passing of time.
 func (m Model) at(now time.Time) (Model, want) {
 	m.now = now
-	if m.asking > 0 || m.frozen || now.Sub(m.heard) < max(m.Interval, restShare*m.took) {
+	if m.asking > 0 || m.frozen || m.recorded() || now.Sub(m.heard) < max(m.Interval, restShare*m.took) {
 		return m, wantNothing
 	}
 	m.since = now
@@ -154,6 +154,9 @@ func (m *Model) memory() api.Memory {
 // staleAfter is the age at which a level says nothing any more, as the daemon
 // sees it.
 const staleAfter = 5 * time.Second
+
+// recorded: what is shown is of a file, and will not change.
+func (m *Model) recorded() bool { return m.owners != nil && m.owners.Source == api.SourceExport }
 
 // age is that of what is shown.
 func (m *Model) age() time.Duration {

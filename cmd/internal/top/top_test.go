@@ -393,6 +393,20 @@ func TestNoDaemon(t *testing.T) {
 	v.has("task-queue.service")
 }
 
+// TestRecorded: a file is read once, and its age is plain to see.
+func TestRecorded(t *testing.T) {
+	host := apitest.Leak()
+	host.Source, host.AnswerAfter = api.SourceExport, time.Hour
+	v := view(t, host, 80, 24)
+	v.pass(10 * time.Second)
+	v.has("RECORDED 60 min ago, in a file", "7 owners by memory, 1 to 7\n", "task-queue.service")
+	v.press("enter")
+	v.has("1203 sockets")
+	if all, _ := host.Reads(); all != 2 {
+		t.Errorf("%d readings", all)
+	}
+}
+
 // TestSlowAnswer: a question that is not answered is told of, and only one is
 // asked at a time.
 func TestSlowAnswer(t *testing.T) {

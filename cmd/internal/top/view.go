@@ -142,6 +142,8 @@ func (m *Model) state() string {
 		return m.Paint.Style(layout.ShortenEnd(m.trouble(), m.width), layout.Bad)
 	case m.err != nil:
 		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, "+m.trouble(), m.width), layout.Bad)
+	case m.recorded():
+		return m.Paint.Style(layout.ShortenEnd("RECORDED "+prose.Duration(m.age())+" ago, in a file", m.width), layout.Warn)
 	case m.frozen:
 		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, shown is "+prose.Duration(m.age())+" old; space goes on", m.width), layout.Warn)
 	case m.asking > 0 && m.now.Sub(m.since) >= staleAfter:
@@ -237,7 +239,7 @@ func (m *Model) heading(first, last int) string {
 		s += ", filter: " + prose.Escape(m.filter)
 	}
 	// The daemon may have put a new scan off: it has a budget.
-	if age := time.Duration(m.owners.AgeSeconds * float64(time.Second)); age >= staleAfter {
+	if age := time.Duration(m.owners.AgeSeconds * float64(time.Second)); age >= staleAfter && !m.recorded() {
 		s += ", as of " + prose.Duration(age+m.now.Sub(m.heard)) + " ago"
 	}
 	return s
