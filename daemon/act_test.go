@@ -215,6 +215,25 @@ func TestPointsOfALongIncident(t *testing.T) {
 	}
 }
 
+// An incident can be read far from its host: it has its name and its page size,
+// and what the kernel did to connections meanwhile.
+func TestIncidentKnowsItsHost(t *testing.T) {
+	b := newBook("n1", func(string) string { return "i-1" }, func(*record.Incident) {})
+	s := &Snapshot{Sample: reading.Sample{PageSize: 16384, Used: 7, Kernel: reading.Counters{AbortOnMemory: new(int64(3))}}}
+	b.point(s, record.Stamp{BootID: "boot", BootSeconds: 1}, nil)
+	*s.Sample.Kernel.AbortOnMemory = 9
+	p, opened, _ := b.change(&policy.Change{
+		Rule: &policy.Rule{Name: "leak"}, Key: "host", State: record.State{Phase: record.Firing, Since: record.Stamp{BootID: "boot", BootSeconds: 1}},
+	}, record.Stamp{BootID: "boot", BootSeconds: 2})
+	b.point(s, record.Stamp{BootID: "boot", BootSeconds: 3}, nil)
+	if !opened || p.Hostname != "n1" || p.PageSize != 16384 {
+		t.Fatalf("opened %v: host %q, page size %d", opened, p.Hostname, p.PageSize)
+	}
+	if len(p.Readings) != 2 || *p.Readings[0].Aborts != 3 || *p.Readings[1].Aborts != 9 {
+		t.Errorf("aborts: %v", p.Readings)
+	}
+}
+
 // Of two reloads the one that read the files last has the say.
 func TestReloadsTakeTurns(t *testing.T) {
 	run(t, func(t *testing.T, r *running) {

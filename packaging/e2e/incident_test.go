@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -155,9 +156,31 @@ func checkIncident(t *testing.T, m *Machine, mode string, port int) {
 		t.Errorf("journalctl -u task-queue.service says nothing of it:\n%s", journal)
 	}
 	t.Logf("\n%s", run(t, m, "tcpmemctl", "incidents", "show", incident.ID))
+	checkPage(t, m, mode, incident.ID)
 	run(t, m, "systemctl", "stop", "tcpmemd", "task-queue.service", "api.service", "reader.service")
 	if err := lease.Restore(); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkPage: the page of the incident says in its headline who it was and what
+// was done. It is kept where CI keeps what a person should look at.
+func checkPage(t *testing.T, m *Machine, mode, id string) {
+	t.Helper()
+	page := run(t, m, "tcpmemctl", "incidents", "show", id, "--html")
+	_, headline, _ := strings.Cut(page, "<h1 ")
+	headline, _, _ = strings.Cut(headline, "</h1>")
+	want := "tcpmemd only watched: it would have restarted it"
+	if mode == "enforce" {
+		want = "tcpmemd restarted it, which helped"
+	}
+	if !strings.Contains(headline, ">task-queue.service ") || !strings.Contains(headline, want) {
+		t.Errorf("the page says %q", headline)
+	}
+	if dir := os.Getenv("TCPMEMD_SCREENSHOTS"); dir != "" {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "incident-"+mode+".html"), []byte(page), 0o644)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -266,7 +266,7 @@ func (c *chart) steps(of func(*moment) int64) [][][2]float64 {
 				continue
 			}
 			p := c.point(run[i].at, v)
-			if n := len(line); n > 1 && line[n-1][1] == p[1] {
+			if n := len(line); n > 1 && line[n-1][1] == p[1] && line[n-2][1] == p[1] {
 				line[n-1][0] = p[0] // it stays: one long line
 				continue
 			} else if n > 0 && line[n-1][1] != p[1] {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -108,7 +109,7 @@ func chooseSeries(points []record.Point, about []string) []series {
 		for _, o := range points[i].Owners {
 			s := all[o.Key]
 			if s == nil {
-				s = &series{key: o.Key, name: cmp.Or(o.Name, o.Key)}
+				s = &series{key: o.Key, name: nameOf(o.Key, o.Name)}
 				all[o.Key] = s
 			}
 			s.most = max(s.most, o.Bytes)
@@ -132,6 +133,15 @@ func chooseSeries(points []record.Point, about []string) []series {
 	return list
 }
 
+// nameOf is what a person calls an owner. Plain processes are often many of one
+// name, so theirs has the pid behind it.
+func nameOf(key, name string) string {
+	if p := strings.Split(key, "/"); len(p) == 3 && p[0] == "process" {
+		return name + "[" + p[1] + "]"
+	}
+	return cmp.Or(name, key)
+}
+
 // parts gives the bytes of each series and, last, of all others.
 func (c *course) parts(p *record.Point) []int64 {
 	if p.Owners == nil || c.pageSize <= 0 {
@@ -146,6 +156,15 @@ func (c *course) parts(p *record.Point) []int64 {
 		parts[i] += max(o.Bytes, 0)
 	}
 	return parts
+}
+
+// since is the course from a time on: what was measured then. It cannot be drawn.
+func (c *course) since(begin time.Time) *course {
+	i := slices.IndexFunc(c.moments, func(m moment) bool { return !m.at.Before(begin) })
+	if i < 0 {
+		return &course{pageSize: c.pageSize}
+	}
+	return &course{pageSize: c.pageSize, moments: c.moments[i:]}
 }
 
 // others says whether any moment has owners without a colour of their own.

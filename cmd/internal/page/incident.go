@@ -31,6 +31,7 @@ type telling struct {
 	meta   Meta
 	axis   axis
 	course *course
+	within *course // of the incident alone, without what was before
 	deeds  []*deed
 	of     map[int]*deed
 	marks  []mark
@@ -42,6 +43,7 @@ func Incident(in *record.Incident, m Meta) ([]byte, error) {
 	t := &telling{Incident: in, meta: m, axis: axis{in.Began}}
 	end := t.last()
 	t.course = newCourse(t.readings(end), t.pageSize(), t.about(), t.axis, in.Began.At, end)
+	t.within = t.course.since(in.Began.At)
 	t.deeds, t.of = deedsOf(in, t.axis)
 	t.number()
 	v := &view{
@@ -121,7 +123,13 @@ func (t *telling) who() string {
 		return "nobody known"
 	}
 	if o := t.suspect(); o != nil {
-		return prose.Escape(cut(cmp.Or(o.Name, o.Key), 64))
+		switch o.Kind {
+		case reading.KindUnresolved:
+			return "somebody unknown"
+		case reading.KindKernel:
+			return "the kernel itself"
+		}
+		return prose.Escape(cut(nameOf(o.Key, o.Name), 64))
 	}
 	if t.Keys[0].Key == "host" {
 		return "the whole host"
@@ -138,7 +146,7 @@ func (t *telling) more() int { return max(len(t.Keys)+t.LeftOut.Keys-1, 0) }
 // fill is the highest use against the limit of that time, "" where it is not
 // known.
 func (t *telling) fill() string {
-	if peak := t.course.peak(); peak != nil && peak.max > 0 {
+	if peak := t.within.peak(); peak != nil && peak.max > 0 {
 		return prose.Fill(float64(peak.used) / float64(peak.max))
 	}
 	return ""
@@ -196,11 +204,14 @@ func (t *telling) first() string {
 			s += "; TCP memory was " + fill + " full"
 		}
 		if w := t.Worst; w != nil && len(w.Owners) > 0 && w.Owners[0].Share > 0 {
-			s += fmt.Sprintf(", %.0f %% of it held by %s", 100*w.Owners[0].Share, prose.Escape(cut(w.Owners[0].Name, 64)))
+			s += fmt.Sprintf(", %.0f %% of it held by %s", 100*w.Owners[0].Share, prose.Escape(cut(nameOf(w.Owners[0].Key, w.Owners[0].Name), 64)))
 		}
 		return s + "."
 	}
 	who, bytes := t.who(), prose.Bytes(o.Bytes)
+	if o.Kind == reading.KindUnresolved || o.Kind == reading.KindKernel {
+		who = sentence(who)
+	}
 	if n := t.more(); n > 0 {
 		who += fmt.Sprintf(" and %d more", n)
 	}
@@ -283,7 +294,7 @@ func (t *telling) sinceFact() fact {
 
 func (t *telling) badFact() fact {
 	f := fact{Label: "How bad", Value: "not known"}
-	peak := t.course.peak()
+	peak := t.within.peak()
 	if peak == nil {
 		return f
 	}
@@ -293,14 +304,14 @@ func (t *telling) badFact() fact {
 		f.Value = t.fill() + " full"
 		f.Note = c.size(peak.used) + " of " + c.size(peak.max) + " at " + peak.at.UTC().Format(time.TimeOnly)
 	}
-	lasted := t.course.levels()
+	lasted := t.within.levels()
 	for _, level := range []string{"critical", "pressure", "elevated"} {
 		if d := lasted[level]; d > 0 {
 			f.Note += "; " + level + " for " + prose.Duration(d)
 			break
 		}
 	}
-	if n, known := t.course.aborted(); known && n > 0 {
+	if n, known := t.within.aborted(); known && n > 0 {
 		f.Note += "; the kernel aborted " + prose.Plural(n, "connection")
 	}
 	f.Note = strings.TrimPrefix(f.Note, "; ")

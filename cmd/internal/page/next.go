@@ -71,9 +71,17 @@ func (t *telling) afterDeed(d *deed, add func(text, command string)) {
 
 // afterVerdict is about who held the memory.
 func afterVerdict(o *record.Suspect, open, sampled bool, add func(text, command string)) {
-	name, sockets := prose.Escape(cut(o.Name, 64)), ""
+	name, sockets := prose.Escape(cut(nameOf(o.Key, o.Name), 64)), ""
 	if open && o.Unit != "" && simple(o.Unit) {
 		sockets = "tcpmemctl sockets 'unit = " + o.Unit + "'"
+	}
+	switch o.Kind {
+	case reading.KindUnresolved:
+		add("Find out who holds it: see what keeps tcpmemd from naming the owner.", "tcpmemctl doctor")
+		return
+	case reading.KindKernel:
+		add("The kernel itself holds it, as for NFS: look at the mounts and at what is behind them.", "tcpmemctl sockets 'class kernel'")
+		return
 	}
 	kind := reading.VerdictKind("")
 	if o.Verdict != nil {

@@ -248,6 +248,53 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// TestLimitsChange: a limit that somebody sets is a step in its line, and where
+// the limits are not known there is none.
+func TestLimitsChange(t *testing.T) {
+	in := restarted("task-queue.service")
+	for i := range in.Readings {
+		switch p := &in.Readings[i]; {
+		case i > 300:
+			p.Min, p.Pressure, p.Max = 0, 0, 0
+		case i > 100:
+			p.Max *= 2
+		}
+	}
+	c := &chart{course: newCourse(in.Readings, pageSize, nil, axis{in.Began}, time.Time{}, time.Time{})}
+	c.top = c.scale()
+	lines := c.steps(limits[2].of)
+	if len(lines) != 1 || len(lines[0]) < 4 {
+		t.Fatalf("lines %v", lines)
+	}
+	line := lines[0]
+	for i := range line[1:] {
+		if line[i][0] != line[i+1][0] && line[i][1] != line[i+1][1] {
+			t.Errorf("slopes from %v to %v", line[i], line[i+1])
+		}
+	}
+	if low, high := line[0][1], line[len(line)-1][1]; high >= low || line[len(line)-1][0] > 850 {
+		t.Errorf("the line goes from %v to %v", line[0], line[len(line)-1])
+	}
+}
+
+// TestBefore: what was before the incident is in the picture, and not what it
+// is said to have been like.
+func TestBefore(t *testing.T) {
+	in := restarted("task-queue.service")
+	for i := range 10 {
+		in.Readings[i].Used, in.Readings[i].Level = 10*in.Readings[i].Max, "critical"
+	}
+	in.Keys[0].Owner.Key = "process/412/9"
+	text, err := Incident(in, meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "task-queue.service[412] leaked 251.0 MiB of TCP memory; the host had 94 % of its limit in use."
+	if h1 := read(t, text).text("h1"); !strings.HasPrefix(h1, want) {
+		t.Errorf("says %q, want %q", h1, want)
+	}
+}
+
 // TestClockSet: a wall clock that is set back does not fold the picture.
 func TestClockSet(t *testing.T) {
 	in := restarted("task-queue.service")

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -219,7 +218,7 @@ func suspectTable(caption string, owners []record.Suspect, about []string) *tabl
 		if o.Verdict != nil {
 			verdict = string(o.Verdict.Kind)
 		}
-		row := t.add(prose.Escape(cmp.Or(o.Name, o.Key)), fmt.Sprintf("%.0f %%", 100*o.Share), prose.Bytes(o.Bytes), fmt.Sprint(o.Sockets), growth,
+		row := t.add(prose.Escape(nameOf(o.Key, o.Name)), fmt.Sprintf("%.0f %%", 100*o.Share), prose.Bytes(o.Bytes), fmt.Sprint(o.Sockets), growth,
 			prose.Escape(verdict), event.Shares(o.Classes, o.Bytes), event.Shares(o.Evidence, o.Bytes))
 		row[0].Strong = slices.Contains(about, o.Key)
 		row[1].Bar = pct(100 * min(max(o.Share, 0), 1))

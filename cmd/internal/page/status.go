@@ -157,6 +157,9 @@ func (s *state) facts() []fact {
 	trend := fact{Label: "Where it goes", Value: "not known"}
 	if g := m.GrowthBytesPerMinute; g != nil {
 		trend.Value = prose.Growth(*g)
+		if *g == 0 {
+			trend.Value = "not growing"
+		}
 	}
 	if eta := m.EtaSeconds; eta != nil && m.UsedPages < m.MaxPages {
 		trend.Value, trend.Note = "full in "+prose.Seconds(*eta), trend.Value
@@ -242,12 +245,15 @@ func (s *state) gauge() *figure {
 				continue
 			}
 			at := x(limit.at.Bytes(m.PageSize))
-			y := above - 8
-			if i == 0 {
+			y, anchor := above-8, "end"
+			switch {
+			case i == 0:
 				y = above + bar + 18
+			case i == 2 && at < 70:
+				anchor = "start"
 			}
 			b.line("limit "+limit.name, at, above-6, at, above+bar+6)
-			b.text("limit", at, y, 0, "end", limit.name+" "+prose.Bytes(limit.at.Bytes(m.PageSize)))
+			b.text("limit", at, y, 0, anchor, limit.name+" "+prose.Bytes(limit.at.Bytes(m.PageSize)))
 		}
 	} else {
 		b.text("limit", 100, above-8, 0, "end", "max "+prose.Bytes(m.MaxBytes)+" is far above")
@@ -281,7 +287,7 @@ func (s *state) next() section {
 		}
 	}
 	if o := s.first(); o != nil && s.Level != reading.Calm {
-		suspect := &record.Suspect{Name: o.Name, Bytes: o.Bytes, Classes: map[string]int64{
+		suspect := &record.Suspect{Key: o.Key, Name: o.Name, Kind: o.Kind, Bytes: o.Bytes, Classes: map[string]int64{
 			"hidden": o.Classes.Hidden.Bytes, "orphan": o.Classes.Orphan.Bytes, "unaccepted": o.Classes.Unaccepted.Bytes,
 		}}
 		if o.Unit != nil {
