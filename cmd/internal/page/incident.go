@@ -152,25 +152,28 @@ func (t *telling) fill() string {
 	return ""
 }
 
-// deed is what a person wants to know of first: the last action that was taken,
-// else the last thing decided against it.
+// deed is what a person wants to know of first: the last action that helped,
+// else the last one taken, else what kept it from being taken.
 func (t *telling) deed() *deed {
-	var best *deed
 	rank := func(d *deed) int {
-		switch {
-		case !d.touches() && d.about.Choice != record.ChoseNothing:
-			return 0
-		case d.about.Choice == record.ChoseAct && d.effect != nil && d.effect.Verdict == record.Helped:
+		switch d.about.Choice {
+		case record.ChoseAct:
+			if d.effect != nil && d.effect.Verdict == record.Helped {
+				return 6
+			}
+			return 5
+		case record.ChoseDryRun:
 			return 4
-		case d.about.Choice == record.ChoseAct:
+		case record.ChoseRefuse, record.ChoseHold:
 			return 3
-		case d.about.Choice == record.ChoseWait:
-			return 1
+		case record.ChoseNothing:
+			return 2
 		}
-		return 2
+		return 1
 	}
+	var best *deed
 	for _, d := range t.deeds {
-		if rank(d) > 0 && (best == nil || rank(d) >= rank(best)) {
+		if d.touches() && (best == nil || rank(d) >= rank(best)) {
 			best = d
 		}
 	}

@@ -67,7 +67,7 @@ func (t *telling) number() {
 					m.kind, m.first = "act", 0
 				}
 			}
-		case d != nil && d.touches():
+		case d != nil && d.touches() && d.about.Choice == record.ChoseAct:
 			m.kind = "act"
 		case d != nil:
 			m.kind = "tell"

@@ -257,7 +257,10 @@ func long() *record.Incident {
 		r.ID, r.Stamp = fmt.Sprint("r-1-", i), at(90*time.Second+time.Duration(i+1)*14*time.Minute)
 		in.Records = append(in.Records, r)
 	}
-	in.Records = append(in.Records, end)
+	exhausted := *dry.Decision
+	exhausted.Choice, exhausted.Why = record.ChoseNothing, "exhausted: every step was taken, and the condition still holds"
+	dry.ID, dry.Stamp, dry.Decision = "r-2", at(71*time.Hour), &exhausted
+	in.Records = append(in.Records, dry, end)
 	in.LeftOut.Records = 57
 	return in
 }

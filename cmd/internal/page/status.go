@@ -38,7 +38,7 @@ func Status(doc *api.Status, owners *api.Owners, past []record.Point, m Meta) ([
 		v.Figures = append(v.Figures, c.figure())
 	}
 	v.Sections = slices.DeleteFunc([]section{s.next(), s.conduct(), s.holders(), s.rest()}, section.empty)
-	v.Foot = append(v.Foot, strings.TrimPrefix(words.Title("", &doc.Header, false), " ")+". All of it: tcpmemctl status --json, tcpmemctl owners --json")
+	v.Foot = append(v.Foot, words.Title("TCP memory", &doc.Header, false)+". All of it: tcpmemctl status --json, tcpmemctl owners --json")
 	return v.write(m)
 }
 
@@ -202,7 +202,7 @@ func (s *state) gauge() *figure {
 	top := max(1.06*float64(max(m.MaxPages, m.UsedPages)), 1) * float64(m.PageSize)
 	full := s.whole()
 	// A pool that is nearly empty is drawn by itself.
-	near := float64(full) > 0.1*top
+	near := full == 0 || float64(full) > 0.1*top
 	if !near {
 		top = max(1.3*float64(full), 1)
 	}
