@@ -160,11 +160,15 @@ func (m *Model) recorded() bool { return m.owners != nil && m.owners.Source == a
 
 // age is that of what is shown.
 func (m *Model) age() time.Duration {
-	h := &m.owners.Header
+	return max(m.now.Sub(m.heard), 0) + time.Duration(m.header().AgeSeconds*float64(time.Second))
+}
+
+// header is the newest.
+func (m *Model) header() *api.Header {
 	if m.status != nil {
-		h = &m.status.Header
+		return &m.status.Header
 	}
-	return max(m.now.Sub(m.heard), 0) + time.Duration(h.AgeSeconds*float64(time.Second))
+	return &m.owners.Header
 }
 
 // order is what owners are sorted by, the most first.

@@ -348,9 +348,9 @@ func TestPause(t *testing.T) {
 	v.press("space")
 	host.Reading.Sample.Used = 1
 	v.pass(12 * time.Second)
-	v.has("VIEW PAUSED, shown is 12 s old", "used 295.6 MiB")
+	v.has("VIEW PAUSED, shown is 12 s old", "used 295.6 MiB of 337.9 MiB")
 	v.press("down", "enter") // the sockets that are asked for come all the same
-	v.has("20 sockets with 40.1 MiB of prod/checkout-7d9f (worker)", "10.9.8.7:39000", "used 295.6 MiB")
+	v.has("20 sockets with 40.1 MiB of prod/checkout-7d9f (worker)", "10.9.8.7:39000", "used 295.6 MiB of 337.9 MiB")
 	host.Err = errors.New("it is over")
 	v.press("esc", "home", "enter")
 	v.has("VIEW PAUSED, NO ANSWER, shown is 12 s old: it is over", "reading ...")
@@ -374,12 +374,12 @@ func TestNoDaemon(t *testing.T) {
 	v := view(t, host, 80, 24)
 	host.Err = &api.NotRunningError{Socket: "/run/tcpmemd/tcpmemd.sock", Err: syscall.ECONNREFUSED}
 	v.pass(2 * time.Second)
-	v.has("NO ANSWER, shown is 2 s old, trying again: connect to /run/tcpmemd/tcpmemd.sock", "full: critical")
+	v.has("NO ANSWER, shown is 2 s old, trying again: connect to /run/tcpmemd/tcpmemd.sock", "critical, 87 % full")
 	v.pass(30 * time.Second)
-	v.has("NO ANSWER, shown is 32 s old", "full: unknown", "task-queue.service")
+	v.has("NO ANSWER, shown is 32 s old", "unknown, 87 % full", "task-queue.service")
 	host.Err = nil
 	v.pass(2 * time.Second)
-	v.has("full: critical")
+	v.has("critical, 87 % full")
 	v.hasNot("NO ANSWER", "old")
 
 	host.Err = &api.RequestError{Status: 503, Message: "has no reading yet"}

@@ -88,7 +88,8 @@ func stripped(line string) string {
 }
 
 // head is what is above the table: whose pool, how full, where it goes, and
-// what is done about it.
+// what is done about it. The less height there is, the less of it; 24 lines
+// leave the table a third.
 func (m *Model) head() []string {
 	mem := m.memory()
 	out := []string{m.title()}
@@ -96,14 +97,16 @@ func (m *Model) head() []string {
 		out = append(out, s)
 	}
 	out = append(out, bar(&mem, m.width, m.Paint)...)
-	// A height of 24 leaves the table a third.
-	for i, s := range []string{m.used(&mem), words.Trend(&mem, m.Paint), m.counts()} {
-		if s == "" || m.height < 14 && i > 0 || m.height < 10 {
+	for _, say := range []struct {
+		text  string
+		least int // of the height
+	}{{m.used(&mem), 5}, {words.Trend(&mem, m.Paint), 14}, {m.counts(), 14}} {
+		if say.text == "" || m.height < say.least {
 			continue
 		}
-		lines := layout.Wrap(s, m.width, "  ")
+		lines := layout.Wrap(say.text, m.width, "  ")
 		if most := max(1, m.height/12); len(lines) > most {
-			lines = append(lines[:most-1], layout.ShortenEnd(stripped(strings.Join(lines[most-1:], " ")), m.width))
+			lines = append(lines[:most-1], strings.Join(lines[most-1:], " "))
 		}
 		out = append(out, fitted(lines, m.width)...)
 	}
@@ -115,20 +118,13 @@ func (m *Model) head() []string {
 
 // title says whose memory it is and of when.
 func (m *Model) title() string {
-	h := &m.owners.Header
-	if m.status != nil {
-		h = &m.status.Header
-	}
-	when := ", " + prose.Time(h.TakenAt)
-	name := "TCP memory on " + layout.ShortenMiddle(prose.Escape(h.Hostname), max(m.width-len("TCP memory on ")-len(when), 8))
+	h := m.header()
+	s := ", " + prose.Time(h.TakenAt)
+	s = "TCP memory on " + layout.ShortenMiddle(prose.Escape(h.Hostname), max(m.width-len("TCP memory on ")-len(s), 8)) + s
 	tail := ", mode " + prose.Escape(h.Mode)
 	if m.Direct {
 		tail = ", read directly"
 	}
-	if m.owners.Partial {
-		tail += ", PARTIAL: the scan ended early"
-	}
-	s := name + when
 	if layout.Width(s+tail) <= m.width {
 		s += tail
 	}
@@ -137,21 +133,22 @@ func (m *Model) title() string {
 
 // state says why what is shown is not of now; "" where it is.
 func (m *Model) state() string {
+	shown, style, s := "shown is "+prose.Duration(m.age())+" old", layout.Warn, ""
 	switch {
-	case m.err != nil && !m.frozen:
-		return m.Paint.Style(layout.ShortenEnd(m.trouble(), m.width), layout.Bad)
+	case m.err != nil && m.frozen:
+		s, style = "VIEW PAUSED, "+m.trouble(), layout.Bad
 	case m.err != nil:
-		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, "+m.trouble(), m.width), layout.Bad)
+		s, style = m.trouble(), layout.Bad
 	case m.recorded():
-		return m.Paint.Style(layout.ShortenEnd("RECORDED "+prose.Duration(m.age())+" ago, in a file", m.width), layout.Warn)
+		s = "RECORDED " + prose.Duration(m.age()) + " ago, in a file"
 	case m.frozen:
-		return m.Paint.Style(layout.ShortenEnd("VIEW PAUSED, shown is "+prose.Duration(m.age())+" old; space goes on", m.width), layout.Warn)
+		s = "VIEW PAUSED, " + shown + "; space goes on"
 	case m.asking > 0 && m.now.Sub(m.since) >= staleAfter:
-		return m.Paint.Style(layout.ShortenEnd("no answer for "+prose.Duration(m.now.Sub(m.since))+", shown is "+prose.Duration(m.age())+" old", m.width), layout.Warn)
+		s = "no answer for " + prose.Duration(m.now.Sub(m.since)) + ", " + shown
 	case m.age() > max(staleAfter, 2*m.Interval, 2*restShare*m.took):
-		return m.Paint.Style(layout.ShortenEnd("shown is "+prose.Duration(m.age())+" old", m.width), layout.Warn)
+		s = shown
 	}
-	return ""
+	return m.Paint.Style(layout.ShortenEnd(s, m.width), style)
 }
 
 // trouble says that no answer came, how old what is shown is, and why.
@@ -166,10 +163,11 @@ func (m *Model) trouble() string {
 	return s + ": " + words.Sentence(m.err.Error())
 }
 
-// used says how full the pool is. How many pages that is has no room.
+// used says how full the pool is, the level first. How many pages that is has
+// no room.
 func (m *Model) used(mem *api.Memory) string {
-	s := fmt.Sprintf("used %s of %s, %s full: %s", prose.Bytes(mem.UsedBytes), prose.Bytes(mem.MaxBytes), prose.Fill(mem.FillLive),
-		m.Paint.Style(mem.Level.String(), words.LevelStyle(mem.Level)))
+	s := fmt.Sprintf("%s, %s full: used %s of %s", m.Paint.Style(mem.Level.String(), words.LevelStyle(mem.Level)), prose.Fill(mem.FillLive),
+		prose.Bytes(mem.UsedBytes), prose.Bytes(mem.MaxBytes))
 	if mem.UnderPressure != nil && *mem.UnderPressure {
 		s += ", the kernel is under pressure"
 	}
@@ -183,6 +181,9 @@ func (m *Model) counts() string {
 	s := fmt.Sprintf("orphans %d of %d (%s)", o.Count, o.Limit, prose.Share(o.Count, o.Limit))
 	if l.SeenBytes > 0 || m.owners.Memory.UsedBytes > l.ReserveMaxBytes {
 		s = fmt.Sprintf("owners explain %s; ", prose.Coverage(l.Coverage)) + s
+	}
+	if m.owners.Partial {
+		s = "PARTIAL, the scan ended early; " + s
 	}
 	if notes := words.Rest(l, &m.owners.Memory, m.owners.Gaps, 0, false); len(notes) > 0 {
 		s += fmt.Sprintf("; %s: p", prose.Plural(int64(len(notes)), "note"))
