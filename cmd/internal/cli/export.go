@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -61,15 +62,15 @@ func (c *command) exportTo(ctx context.Context, file string, since time.Time) er
 		return err
 	}
 	defer client.Close()
-	told := c.progress()
-	defer told.end()
 	counted := &counter{}
-	o := export.Options{At: c.now(), By: c.Version, Since: since, Told: func(what string) {
-		told.say("%s; %s so far", what, prose.Bytes(counted.n))
-	}}
 	write := func(w io.Writer) (*export.End, error) {
 		counted.w = w
-		return export.Write(ctx, counted, client, o)
+		var step atomic.Value
+		step.Store("status")
+		defer c.progress().telling(func() string {
+			return fmt.Sprintf("%s: %s, %s written", step.Load(), socketsRead(client.SocketsRead()), prose.Bytes(counted.n.Load()))
+		})()
+		return export.Write(ctx, counted, client, export.Options{At: c.now(), By: c.Version, Since: since, Told: func(what string) { step.Store(what) }})
 	}
 	if file == "-" {
 		if c.TerminalSize != nil {
@@ -86,25 +87,33 @@ func (c *command) exportTo(ctx context.Context, file string, since time.Time) er
 			return err
 		}
 	}
+	end, err := replace(file, write)
+	if err != nil {
+		return err
+	}
+	doc := &exported{Version: api.Version, File: file, Bytes: counted.n.Load(), Left: end}
+	return errors.Join(c.put(doc, func(columns int, _ layout.Painter) []string { return exportedPage(doc, columns) }), lacks(end))
+}
+
+// replace writes a file whole or not at all.
+func replace(file string, write func(io.Writer) (*export.End, error)) (*export.End, error) {
 	if err := replaceable(file); err != nil {
-		return fmt.Errorf("export: %w", err)
+		return nil, fmt.Errorf("export: %w", err)
 	}
 	// Others of this host are not to read what the daemon tells its group only.
 	out, err := renameio.NewPendingFile(file, renameio.WithTempDir(filepath.Dir(file)), renameio.WithStaticPermissions(0o600))
 	if err != nil {
-		return fmt.Errorf("export: %w", err)
+		return nil, fmt.Errorf("export: %w", err)
 	}
 	defer out.Cleanup() //nolint:errcheck // nothing is left to do about a file that cannot be removed
 	end, err := write(out)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := out.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("export: %w", err)
+		return nil, fmt.Errorf("export: %w", err)
 	}
-	told.end()
-	doc := &exported{Version: api.Version, File: file, Bytes: counted.n, Left: end}
-	return errors.Join(c.put(doc, func(columns int, _ layout.Painter) []string { return exportedPage(doc, columns) }), lacks(end))
+	return end, nil
 }
 
 // exportName is a name that says of which host a file is, and of when.
@@ -165,12 +174,12 @@ func exportedPage(doc *exported, columns int) []string {
 // counter counts what goes through it.
 type counter struct {
 	w io.Writer
-	n int64
+	n atomic.Int64
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
-	c.n += int64(n)
+	c.n.Add(int64(n))
 	return n, err
 }
 

@@ -54,6 +54,18 @@ func (p *progress) end() {
 // during tells, while a question is under way, for how long and how many sockets
 // have come. Nobody knows how many there will be.
 func (p *progress) during(read func() int64) (end func()) {
+	return p.telling(func() string { return socketsRead(read()) })
+}
+
+func socketsRead(n int64) string {
+	if n == 0 {
+		return "reading"
+	}
+	return prose.Plural(n, "socket") + " read"
+}
+
+// telling tells how far the work is by itself, until end.
+func (p *progress) telling(words func() string) (end func()) {
 	if p == nil {
 		return func() {}
 	}
@@ -68,11 +80,7 @@ func (p *progress) during(read func() int64) (end func()) {
 				return
 			case <-tick.C:
 			}
-			what := "reading"
-			if n := read(); n > 0 {
-				what = prose.Plural(n, "socket") + " read"
-			}
-			p.say("%s, %d s", what, int(time.Since(p.began).Seconds()))
+			p.say("%s, %d s", words(), int(time.Since(p.began).Seconds()))
 		}
 	}()
 	return func() {
