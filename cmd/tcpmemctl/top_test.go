@@ -213,7 +213,9 @@ func TestTopWithoutDaemon(t *testing.T) {
 	x.whole(x.waitFor("NO ANSWER, shown is", "trying again: connect to "))
 	x.whole(x.waitFor("unknown, 87 % full", "task-queue.service"))
 	stop = serve(t, socket)
-	x.until("going on", func(s string) bool { return !strings.Contains(s, "NO ANSWER") && strings.Contains(s, "critical, 87 % full") })
+	x.until("going on", func(s string) bool {
+		return !strings.Contains(s, "NO ANSWER") && strings.Contains(s, "critical, 87 % full")
+	})
 	x.press("q")
 	x.waitFor("after=0")
 	stop()
