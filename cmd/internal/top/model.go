@@ -19,8 +19,9 @@ type Model struct {
 	// What was heard last, whole; err is of a question since that had no answer.
 	status *api.Status
 	owners *api.Owners
-	heard  time.Time
-	took   time.Duration
+	heard  time.Time     // the newest of it
+	read   time.Time     // the owners
+	took   time.Duration // until the owners were there
 	err    error
 	asking int       // questions under way
 	since  time.Time // of the oldest of them
@@ -54,7 +55,8 @@ type want int
 
 const (
 	wantNothing want = iota
-	wantAnswer
+	wantStatus
+	wantAnswer // the owners and all else
 	wantQuit
 )
 
@@ -68,18 +70,28 @@ func (m Model) resized(width, height int) Model {
 	return m
 }
 
-// restShare is how much longer than a reading takes nothing is read: a view of
-// a host with very many sockets takes a fifth of one CPU at most.
-const restShare = 4
+// A view of a host with very many sockets takes a fifth of one CPU at most: as
+// long as restShare readings take, nothing is read. But a host that is busy with
+// other things makes readings long, too, and that is when somebody looks.
+const (
+	restShare = 4
+	maxRest   = 10 * time.Second
+)
 
 // at is the passing of time.
 func (m Model) at(now time.Time) (Model, want) {
 	m.now = now
-	if m.asking > 0 || m.frozen || m.recorded() || now.Sub(m.heard) < max(m.Interval, restShare*m.took) {
+	switch {
+	case m.asking > 0 || m.frozen || m.recorded() || now.Sub(m.heard) < m.Interval:
+		return m, wantNothing
+	case now.Sub(m.read) >= min(restShare*m.took, maxRest):
+		m.since = now
+		return m, wantAnswer
+	case m.Direct:
 		return m, wantNothing
 	}
 	m.since = now
-	return m, wantAnswer
+	return m, wantStatus
 }
 
 // answered takes what was heard. A view that is frozen takes only the sockets
@@ -102,8 +114,11 @@ func (m Model) answered(a *answer) Model {
 	if m.frozen && m.owners != nil {
 		return m
 	}
-	m.err = nil
-	m.status, m.owners, m.heard, m.took = a.status, a.owners, a.at, a.took
+	m.err, m.status, m.heard = nil, a.status, a.at
+	if a.owners == nil {
+		return m
+	}
+	m.owners, m.read, m.took = a.owners, a.at, a.took
 	return m.arranged()
 }
 
@@ -145,7 +160,7 @@ func (m *Model) memory() api.Memory {
 	if m.status != nil {
 		mem = m.status.Memory
 	}
-	if m.err != nil && m.age() > staleAfter {
+	if m.age() > staleAfter && !m.Direct && !m.frozen && !m.recorded() {
 		mem.Level = reading.Unknown
 	}
 	return mem

@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // what is asked for then is given up
 	asker := &asker{ctx: ctx, Config: cfg}
-	first := asker.ask(nil)
+	first := asker.ask(nil, true)
 	if cfg.Ready != nil {
 		cfg.Ready()
 	}
@@ -111,10 +111,10 @@ func (p program) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch then {
 	case wantQuit:
 		return p, tea.Quit
-	case wantAnswer:
+	case wantStatus, wantAnswer:
 		list := p.list
 		p.asking++
-		next = tea.Batch(next, func() tea.Msg { return p.asker.ask(list) })
+		next = tea.Batch(next, func() tea.Msg { return p.asker.ask(list, then == wantAnswer) })
 	}
 	return p, next
 }
@@ -134,7 +134,7 @@ func tick(now func() time.Time) tea.Cmd {
 // answer is what was heard on a question, all of it or err.
 type answer struct {
 	status  *api.Status // nil without a daemon
-	owners  *api.Owners
+	owners  *api.Owners // nil where only the status was asked for
 	sockets *api.Sockets
 	list    *list // whose sockets they are
 	err     error
@@ -149,14 +149,17 @@ type asker struct {
 	mu  sync.Mutex
 }
 
-// ask asks for all that the view shows, with the sockets of l unless it is nil.
-func (a *asker) ask(l *list) *answer {
+// ask asks for the status or for all that the view shows, with the sockets of l
+// unless that is nil.
+func (a *asker) ask(l *list, all bool) *answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	begun := a.Now()
 	out := &answer{list: l}
-	out.owners, out.err = a.Source.Owners(a.ctx, true)
-	if out.err == nil && l != nil {
+	if all {
+		out.owners, out.err = a.Source.Owners(a.ctx, true)
+	}
+	if all && out.err == nil && l != nil {
 		out.sockets, out.err = a.Source.Sockets(a.ctx, l.query())
 	}
 	if out.err == nil && !a.Direct {

@@ -70,7 +70,7 @@ func view(t testing.TB, host *apitest.Host, width, height int) *viewer {
 	v := &viewer{t: t, now: apitest.At}
 	cfg := Config{Source: source{host}, Interval: 2 * time.Second, Now: func() time.Time { return v.now }}
 	v.asker = &asker{Config: cfg, ctx: t.Context()}
-	v.Model = newModel(cfg, v.asker.ask(nil)).resized(width, height)
+	v.Model = newModel(cfg, v.asker.ask(nil, true)).resized(width, height)
 	return v
 }
 
@@ -108,9 +108,9 @@ func (v *viewer) pass(d time.Duration) {
 
 func (v *viewer) do(m Model, then want) {
 	v.Model = m
-	if then == wantAnswer {
+	if then == wantStatus || then == wantAnswer {
 		v.asking++
-		v.Model = v.answered(v.asker.ask(v.list))
+		v.Model = v.answered(v.asker.ask(v.list, then == wantAnswer))
 	}
 }
 
@@ -421,17 +421,29 @@ func TestSlowAnswer(t *testing.T) {
 		t.Error("asked again while one question is under way")
 	}
 	v.Model = m
-	v.has("no answer for 7 s, shown is 9 s old")
-	// One that took long is followed by a rest.
+	v.has("no answer for 7 s, shown is 9 s old", "unknown, 87 % full")
+	// One that took long is followed by a rest, in which the status is asked for.
 	v.now = v.now.Add(10 * time.Second)
-	a := v.asker.ask(nil)
-	a.took = 5 * time.Second
+	a := v.asker.ask(nil, true)
+	a.took = 2 * time.Second
 	v.Model = v.answered(a)
-	if _, then := v.at(v.now.Add(19 * time.Second)); then != wantNothing {
-		t.Error("no rest after an answer that took long")
+	for _, tt := range []struct {
+		after          time.Duration
+		daemon, direct want
+	}{{time.Second, wantNothing, wantNothing}, {2 * time.Second, wantStatus, wantNothing}, {7 * time.Second, wantStatus, wantNothing}, {8 * time.Second, wantAnswer, wantAnswer}} {
+		m := v.Model
+		if _, then := m.at(v.now.Add(tt.after)); then != tt.daemon {
+			t.Errorf("%s after the answer of a daemon wants %d, not %d", tt.after, then, tt.daemon)
+		}
+		m.Direct = true
+		if _, then := m.at(v.now.Add(tt.after)); then != tt.direct {
+			t.Errorf("%s after a direct reading wants %d, not %d", tt.after, then, tt.direct)
+		}
 	}
-	if _, then := v.at(v.now.Add(20 * time.Second)); then != wantAnswer {
-		t.Error("nothing is asked after the rest")
+	m = v.Model
+	m.took = time.Hour
+	if _, then := m.at(v.now.Add(maxRest)); then != wantAnswer {
+		t.Error("the rest has no bound")
 	}
 }
 
@@ -523,7 +535,7 @@ func TestAnswerTooLate(t *testing.T) {
 	v := view(t, apitest.Leak(), 80, 24)
 	m, _ := v.pressed("enter", "")
 	m.asking++
-	late := v.asker.ask(m.list)
+	late := v.asker.ask(m.list, true)
 	m, _ = m.pressed("esc", "")
 	m, _ = m.pressed("down", "")
 	m, _ = m.pressed("enter", "")
@@ -568,7 +580,7 @@ func BenchmarkFrame(b *testing.B) {
 // BenchmarkAnswer is what a new reading of 5,000 owners costs the view.
 func BenchmarkAnswer(b *testing.B) {
 	v := view(b, apitest.Many(5000), 120, 40)
-	a := v.asker.ask(nil)
+	a := v.asker.ask(nil, true)
 	for b.Loop() {
 		v.asking++
 		v.Model = v.answered(a)

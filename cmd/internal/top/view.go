@@ -125,6 +125,9 @@ func (m *Model) title() string {
 	if m.Direct {
 		tail = ", read directly"
 	}
+	if age := m.age(); age >= staleAfter {
+		tail = ", " + prose.Duration(age) + " old"
+	}
 	if layout.Width(s+tail) <= m.width {
 		s += tail
 	}
@@ -145,8 +148,6 @@ func (m *Model) state() string {
 		s = "VIEW PAUSED, " + shown + "; space goes on"
 	case m.asking > 0 && m.now.Sub(m.since) >= staleAfter:
 		s = "no answer for " + prose.Duration(m.now.Sub(m.since)) + ", " + shown
-	case m.age() > max(staleAfter, 2*m.Interval, 2*restShare*m.took):
-		s = shown
 	}
 	return m.Paint.Style(layout.ShortenEnd(s, m.width), style)
 }
@@ -240,8 +241,8 @@ func (m *Model) heading(first, last int) string {
 		s += ", filter: " + prose.Escape(m.filter)
 	}
 	// The daemon may have put a new scan off: it has a budget.
-	if age := time.Duration(m.owners.AgeSeconds * float64(time.Second)); age >= staleAfter && !m.recorded() {
-		s += ", as of " + prose.Duration(age+m.now.Sub(m.heard)) + " ago"
+	if age := time.Duration(m.owners.AgeSeconds*float64(time.Second)) + m.now.Sub(m.read); age >= 2*staleAfter && !m.frozen && !m.recorded() {
+		s += ", as of " + prose.Duration(age) + " ago"
 	}
 	return s
 }
