@@ -232,7 +232,7 @@ func newBrowser(t *testing.T) *browser {
 // run has a browser of its own open a page, and gives what it writes.
 func (b *browser) run(dark bool, page string, args ...string) (stdout, stderr string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Minute)
 	defer cancel()
 	args = append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=10000",

@@ -50,10 +50,9 @@ func (t *telling) number() {
 			fired, m = true, mark{kind: "fired", label: "the rule fires", short: "fires", first: 1}
 		case r.State != nil && own && r.State.Phase == record.Ended && t.Ended != nil && !r.At.Before(t.Ended.At):
 			m = mark{kind: "end", label: "over", first: 1}
-		case d != nil && told[d] && (r.Decision != nil || r.Intent != nil):
-			if r.Intent == nil {
-				continue // the same again: said where it is told first
-			}
+		case told[d] && r.Decision != nil:
+			continue // the same again: said where it is told first
+		case told[d] && r.Intent != nil: // as a decision
 		case d != nil && !told[d]:
 			told[d] = true
 			if d.times > 1 {

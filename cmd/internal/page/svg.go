@@ -60,7 +60,7 @@ func (b *svg) line(class string, x1, y1, x2, y2 float64) {
 	b.raw(`<line class="%s" x1="%s" y1="%s" x2="%s" y2="%s"/>`, class, pct(x1), num(y1), pct(x2), num(y2))
 }
 
-// points writes those of a shape in the inner picture, which is 1000 wide.
+// shape writes an element of the inner picture, which is 1000 wide, by its points.
 func (b *svg) shape(element, class string, points [][2]float64) {
 	b.raw(`<%s class="%s" points="`, element, class)
 	for i, p := range points {
