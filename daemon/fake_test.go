@@ -162,6 +162,7 @@ func (n *fakeNotifier) note(what string) error {
 
 func (n *fakeNotifier) Ready(string) error  { return n.note("ready") }
 func (n *fakeNotifier) Status(string) error { return n.note("status") }
+func (n *fakeNotifier) Reloading() error    { return n.note("reloading") }
 func (n *fakeNotifier) Stopping() error     { return n.note("stopping") }
 func (n *fakeNotifier) Watchdog() error     { return n.note("watchdog") }
 

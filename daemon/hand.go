@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -208,6 +209,7 @@ func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	defer d.reloads(ctx)()
 	p, err := d.cfg.Load(ctx)
 	if err != nil {
 		d.log.Error("reload configuration: what was in force stays", "err", err)
@@ -219,6 +221,24 @@ func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, 
 	var out *api.Reloaded
 	lerr := d.inLoop(ctx, func() { out = d.judge.reload(p, by) })
 	return out, lerr
+}
+
+// reloads tells the service manager that a reload has begun, and with what it
+// gives, that it is over, however it ended. A daemon that is not ready yet does
+// not become it by a reload.
+func (d *Daemon) reloads(ctx context.Context) (over func()) {
+	ctx = context.WithoutCancel(ctx) // whoever asked may be gone by the end
+	began := false
+	_ = d.inLoop(ctx, func() { // it fails where the daemon ends
+		if began = d.ready; began {
+			d.told("reloading", d.cfg.Notify.Reloading())
+		}
+	})
+	return func() {
+		if began {
+			_ = d.inLoop(ctx, func() { d.told("ready", d.cfg.Notify.Ready(d.status())) })
+		}
+	}
 }
 
 // reload takes another policy, and says what that changes.
@@ -258,13 +278,13 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 // rightsMissing says, and records, which enforcing rules cannot act for want of
 // rights.
 func (j *judge) rightsMissing() (notes []string) {
-	for name, info := range j.policy.Actions {
-		if info.Missing != "" && j.enforces(name) {
-			notes = append(notes, fmt.Sprintf(
-				"%s cannot work here: %s; its rules observe. The drop-in /usr/lib/tcpmemd/acting.conf says how to give the service its rights", name, info.Missing))
+	for _, r := range j.lacking() {
+		note := fmt.Sprintf("%s cannot work here: %s; so these only observe: %s", r.Action, r.Missing, strings.Join(r.Rules, ", "))
+		if r.Fix != "" {
+			note += "; " + r.Fix
 		}
+		notes = append(notes, note)
 	}
-	slices.Sort(notes)
 	for _, n := range notes {
 		j.event("rights-missing", "warning", n, nil)
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -96,19 +99,28 @@ func (j *judge) start() {
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 }
 
-// enforces reports whether a rule that may act has the action.
-func (j *judge) enforces(action string) bool {
+// enforcing names the rules that may act and have the action.
+func (j *judge) enforcing(action string) (rules []string) {
 	if j.policy.Mode != policy.Enforce {
-		return false
+		return nil
 	}
 	for _, r := range j.policy.Rules {
-		for i := range r.Steps {
-			if r.Mode == policy.Enforce && r.Steps[i].Action == action {
-				return true
-			}
+		if r.Mode == policy.Enforce && slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return s.Action == action }) {
+			rules = append(rules, r.Name)
 		}
 	}
-	return false
+	return rules
+}
+
+// lacking lists the actions of enforcing rules that cannot work here.
+func (j *judge) lacking() (list []api.MissingRight) {
+	for _, name := range slices.Sorted(maps.Keys(j.policy.Actions)) {
+		info := j.policy.Actions[name]
+		if rules := j.enforcing(name); info.Missing != "" && rules != nil {
+			list = append(list, api.MissingRight{Action: name, Missing: info.Missing, Rules: rules, Fix: info.Remedy})
+		}
+	}
+	return list
 }
 
 // level is called after each change of it.

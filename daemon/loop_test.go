@@ -39,6 +39,28 @@ func TestReadyAfterFirstReading(t *testing.T) {
 	}, func(h *fakeHost) { h.takes = 3 * time.Second })
 }
 
+// TestReloadIsTold: the service manager learns of a reload's begin and of its
+// end, also where a file is wrong or whoever asked is gone; a daemon that is not
+// ready does not become it by a reload.
+func TestReloadIsTold(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		var broken error
+		r.d.cfg.Load = func(context.Context) (Policy, error) { time.Sleep(time.Second); return Policy{}, broken }
+		reload := func(ctx context.Context) { _ = r.d.Reload(ctx) }
+		reload(t.Context())
+		checkTimes(t, "reloading before it is ready", r.when("reloading", r.start), nil)
+		r.after(9 * time.Second)
+		reload(t.Context())
+		broken = errors.New("boom")
+		reload(t.Context())
+		asks, gone := context.WithTimeout(t.Context(), time.Millisecond)
+		defer gone()
+		reload(asks)
+		checkTimes(t, "reloading", r.when("reloading", r.start), seconds(10, 11, 12))
+		checkTimes(t, "ready", r.when("ready", r.start), seconds(3, 11, 12, 13))
+	}, func(h *fakeHost) { h.takes = 3 * time.Second })
+}
+
 // TestReadyAfterFailedScan: samples and level do without a scan, and a daemon
 // that never gets ready would be ended by the service manager.
 func TestReadyAfterFailedScan(t *testing.T) {

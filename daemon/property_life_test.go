@@ -83,6 +83,7 @@ type silent struct{}
 
 func (silent) Ready(string) error  { return nil }
 func (silent) Status(string) error { return nil }
+func (silent) Reloading() error    { return nil }
 func (silent) Stopping() error     { return nil }
 func (silent) Watchdog() error     { return nil }
 

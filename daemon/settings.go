@@ -73,6 +73,7 @@ type Config struct {
 type Notifier interface {
 	Ready(status string) error
 	Status(text string) error
+	Reloading() error
 	Stopping() error
 	Watchdog() error
 }

@@ -182,23 +182,7 @@ func (j *judge) conduct() *api.Conduct {
 		b := j.blind.open[id]
 		c.Blind = append(c.Blind, api.Blindness{ID: id, Text: b.why, Since: b.since.At.UTC()})
 	}
-	for name, info := range j.policy.Actions {
-		if info.Missing == "" {
-			continue
-		}
-		var rules []string
-		for _, r := range j.policy.Rules {
-			if slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return s.Action == name }) {
-				rules = append(rules, r.Name)
-			}
-		}
-		if rules != nil && j.enforces(name) {
-			c.Rights = append(c.Rights, api.MissingRight{
-				Action: name, Missing: info.Missing, Rules: rules,
-				Fix: "a drop-in of tcpmemd.service that gives these rights: see tcpmemd(8)",
-			})
-		}
-	}
+	c.Rights = j.lacking()
 	return c
 }
 

@@ -236,7 +236,7 @@ func (p *parts) policy(ctx context.Context, loaded config.Loaded) (daemon.Policy
 		Origin: func(name string) string { return rules.Origins["rule."+name+".when"].String() },
 		OptOut: optOut(c.OptOut, c.Protect),
 	}
-	if c.Mode == policy.Enforce {
+	if c.Mode == policy.Enforce && can.Infos()["destroy-sockets"].Missing == "" { // the probe needs the same rights
 		vanish, perr := sockdiag.ProbeOrphans(ctx)
 		if perr != nil {
 			p.log.Warn("whether destroyed orphans vanish could not be found out: none are destroyed", "err", perr)

@@ -83,17 +83,33 @@ func (a *Abilities) ask(ctx context.Context, name string) policy.ActionInfo {
 
 // InfoOf takes from a description what the guards must know.
 func InfoOf(d remediate.Description) policy.ActionInfo {
-	return policy.ActionInfo{
+	info := policy.ActionInfo{
 		Name: d.Name, Touches: policy.Touches(d.Touches), Evidence: d.Evidence, EvidenceShare: d.EvidenceShare,
 		Connections: d.Connections, Lease: d.Lease, NeedsSockets: d.NeedsSockets, Capabilities: d.Capabilities,
-		Missing: missing(d),
 	}
+	if lacks := missing(d); len(lacks) > 0 {
+		info.Missing, info.Remedy = "it lacks "+strings.Join(lacks, ", "), remedy(d.Name, lacks)
+	}
+	return info
 }
 
-// missing says which of its rights this process could not hand to an action,
-// "" where none.
-func missing(d remediate.Description) string {
-	var lacks []string
+// dropIns are where the package keeps what opens the unit's sandbox for each of
+// its actions.
+const dropIns = "/usr/lib/tcpmemd/acting"
+
+// remedy says what an administrator does about an action's lack.
+func remedy(action string, lacks []string) string {
+	switch {
+	case builtin.Find("", action) == nil:
+		return "give the service these rights by a drop-in, see tcpmemd(8)"
+	case slices.Contains(lacks, "CAP_SYS_ADMIN"): // the unit has it, and own-namespace.conf takes it
+		return "remove the drop-in own-namespace.conf, the action enters other namespaces, and install " + dropIns + "/" + action + ".conf"
+	}
+	return "install the drop-in " + dropIns + "/" + action + ".conf, see tcpmemd(8)"
+}
+
+// missing lists which of its rights this process could not hand to an action.
+func missing(d remediate.Description) (lacks []string) {
 	set, err := capability.NewPid2(0)
 	if err == nil {
 		err = set.Load()
@@ -113,10 +129,7 @@ func missing(d remediate.Description) string {
 	if d.Name == "restart-unit" && os.Geteuid() != 0 {
 		lacks = append(lacks, "the rights of root, whom PID 1 obeys")
 	}
-	if len(lacks) == 0 {
-		return ""
-	}
-	return "it lacks " + strings.Join(lacks, ", ")
+	return lacks
 }
 
 func capabilityOf(name string) (capability.Cap, bool) {
