@@ -132,7 +132,7 @@ func (j *judge) intended(a *action, err error) {
 	}
 	if err != nil {
 		j.blind.log(j, err)
-		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is done that could not be recorded first: " + err.Error()})
+		j.finish(a, record.Result{Outcome: record.Refused, Code: policy.Unrecorded, Message: "nothing is done that could not be recorded first: " + err.Error()})
 		return
 	}
 	if a.dec.Owner == nil || a.dec.Info.Touches != policy.TouchesOwner {
@@ -252,7 +252,7 @@ func (j *judge) lent(a *action, err error) {
 		return
 	}
 	if err != nil {
-		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is lent that could not be recorded first: " + err.Error()})
+		j.finish(a, record.Result{Outcome: record.Refused, Code: policy.Unrecorded, Message: "nothing is lent that could not be recorded first: " + err.Error()})
 		return
 	}
 	j.check(a) // once more: the dry run may have taken its time

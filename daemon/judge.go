@@ -227,8 +227,8 @@ func (j *judge) input(now record.Stamp, fresh bool) policy.Input {
 		in.Facts.Age = now.Since(j.readAt)
 		in.Overtaken = j.touched.BootID != "" && j.began.BootSeconds < j.touched.BootSeconds
 	}
-	if j.acting != nil {
-		in.Busy = j.acting.id
+	if in.Busy = j.blind.unrecorded; j.acting != nil {
+		in.Busy = policy.UnderWay(j.acting.id)
 	}
 	return in
 }

@@ -140,7 +140,7 @@ func TestBudgetIsKeptFirst(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		l.store.good()
 	})
-	wantOutcomes(t, log, "refused log")
+	wantOutcomes(t, log, "refused "+policy.Unrecorded)
 }
 
 // What waited to be told when the daemon stopped is told by the next.

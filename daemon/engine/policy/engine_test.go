@@ -284,6 +284,25 @@ func TestSeveral(t *testing.T) {
 	}
 }
 
+// What the disk did not take is no step taken: it waits for the disk, and its
+// time comes again.
+func TestUnrecorded(t *testing.T) {
+	h := newHost(t, rule(t))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turns(20 * time.Second)
+	h.done("")
+	h.turns(10 * time.Second)
+	h.engine.Paid("a", h.last(), h.now)
+	h.engine.Resulted(h.last(), record.Refused, Unrecorded, h.now)
+	h.log = nil
+	h.in.Busy = "the action log cannot be written"
+	h.turns(5 * time.Minute)
+	h.want("system/queue.service step 2 restart-unit waiting busy")
+	h.log, h.in.Busy = nil, ""
+	h.turn()
+	h.want("system/queue.service step 2 restart-unit act")
+}
+
 // Each guard, by the one thing that makes it refuse.
 func TestGuards(t *testing.T) {
 	for _, tc := range []struct {

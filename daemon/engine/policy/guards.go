@@ -351,10 +351,13 @@ func budgetSpent(a *attempt) string {
 }
 
 func busy(a *attempt) string {
-	if a.then == nil && a.in.Busy != "" {
-		return "another action is under way: " + a.in.Busy
+	if a.then == nil {
+		return a.in.Busy
 	}
 	return ""
 }
+
+// UnderWay is why nothing can begin while an action is.
+func UnderWay(what string) string { return "another action is under way: " + what }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
