@@ -98,6 +98,10 @@ var rules = []rule{{
 	from:  []string{"cmd/tcpmemctl", "cmd/internal/cli"},
 	never: []string{"=daemon", "daemon/control", "daemon/store", "daemon/sdnotify"},
 }, {
+	why:  "the bill of materials is read from finished programs, whatever they are",
+	from: []string{"cmd/internal/sbom"},
+	only: []string{},
+}, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},
 	never: []string{"daemon", "cmd", "plugins"},
