@@ -58,7 +58,6 @@ type action struct {
 	plan     []byte // a lease's
 
 	// Telling only.
-	end  *record.State // what is told is the end of this
 	redo *store.Outbox // what is told was not delivered before
 	text event.Text
 
@@ -308,10 +307,8 @@ func (j *judge) finish(a *action, res record.Result) {
 		Action: a.id, Result: &res,
 	}
 	j.append(&rec, nil)
-	if a.touches() {
+	if told := res.Outcome == record.Delivered || res.Outcome == record.Done || a.redo != nil; a.touches() || !told {
 		j.say(&rec, &a.dec.Record)
-	} else if res.Outcome != record.Delivered && a.redo == nil {
-		j.cfg.Say(a.text, &rec) // at least here
 	}
 	j.lease.unused(a)
 	if a.touches() && a.stage == runs && !a.dry && res.Outcome != record.Refused {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
@@ -17,6 +18,7 @@ const (
 	maxKeys         = 50
 	maxRecords      = 400
 	maxSample       = 30
+	maxDeeds        = 10
 	maxPointOwners  = 5
 	maxWorstOwners  = 20
 	beforeIncident  = 2 * time.Minute
@@ -39,6 +41,9 @@ type page struct {
 	next         record.Point
 	firing       map[string]bool
 	told         []int // the steps that somebody was told by, for any of its keys
+	deeds        []event.Deed
+	moreDeeds    int
+	heard        heard
 	changed      bool
 	saved        record.Stamp
 }
@@ -186,11 +191,30 @@ func (p *page) log(rec *record.Record) {
 			worse(k, d.Owner)
 		}
 	}
+	if rec.Incident == p.ID {
+		p.deed(rec)
+	}
 	if len(p.Records) >= maxRecords {
 		p.LeftOut.Records++
 		return
 	}
 	p.Records = append(p.Records, *rec)
+}
+
+// deed keeps what was done, for the word at the end.
+func (p *page) deed(rec *record.Record) {
+	if in := rec.Intent; in != nil && in.Decision.Touches != string(policy.TouchesNothing) {
+		if len(p.deeds) == maxDeeds { // the newest say how it ended
+			p.deeds = slices.Delete(p.deeds, 0, 1)
+			p.moreDeeds++
+		}
+		p.deeds = append(p.deeds, event.Deed{ID: rec.Action, Decision: &in.Decision})
+	}
+	for i := range p.deeds {
+		if d := &p.deeds[i]; d.ID == rec.Action {
+			d.Result, d.Effect = cmp.Or(rec.Result, d.Result), cmp.Or(rec.Effect, d.Effect)
+		}
+	}
 }
 
 // point takes the pool as it is.
@@ -283,12 +307,14 @@ func (b *book) write(p *page, now record.Stamp) {
 }
 
 // endAll closes what is open when the daemon stops.
-func (b *book) endAll(now record.Stamp) {
+func (b *book) endAll(now record.Stamp) (ended []*page) {
 	for rule, p := range b.open {
 		stopped(&p.Incident, now)
 		b.write(p, now)
 		delete(b.open, rule)
+		ended = append(ended, p)
 	}
+	return ended
 }
 
 // stopped ends an incident that its daemon does not follow any more.
@@ -324,7 +350,12 @@ func (j *judge) closeOld(now record.Stamp) {
 				continue
 			}
 			stopped(in, now)
-			j.post(func() { j.cfg.Store.SaveIncident(in, j.recorded("incident")) })
+			j.post(func() {
+				j.cfg.Store.SaveIncident(in, j.recorded("incident"))
+				j.alerts.close(j, &page{Incident: *in, heard: heard{alert: true}}, &record.State{
+					End: record.EndStopped, Why: "tcpmemd was ended and did not see it end; what still fires is an incident of its own",
+				}, now)
+			})
 		}
 	})
 }

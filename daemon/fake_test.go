@@ -203,7 +203,7 @@ func run(t *testing.T, test func(t *testing.T, r *running), prepare ...func(*fak
 		r.d = newDaemon(Config{
 			Sample: time.Second, Calm: calm, Pressed: pressed, CPU: 0.01,
 			Log: slog.New(slog.DiscardHandler), Notify: r.fakeNotifier,
-			FirstReading: func(*reading.Reading) {}, Level: func(reading.Level, Snapshot) {},
+			FirstReading: func(*reading.Reading) {},
 		})
 		r.d.reader = newReader(r.fakeHost)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -11,6 +11,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store/history"
@@ -38,6 +39,7 @@ type judge struct {
 	acting  *action   // the one that touches something
 	telling []*action // the first is under way
 	outbox  outbox
+	alerts  alerts
 	lease   *lease
 	blind   blindness
 	pause   pause
@@ -77,6 +79,9 @@ func (j *judge) start() {
 				Message: "the daemon ended before it knew the result; the action is not repeated",
 			},
 		}, nil)
+		if d := &intent.Intent.Decision; d.Touches != string(policy.TouchesNothing) {
+			j.event("repaired", "warning", fmt.Sprintf("%s of %s for %s had no result, it counts as interrupted: %s", d.Action, intent.Rule, intent.Key, intent.Action), nil)
+		}
 	}
 	j.closeOld(now)
 	j.lease.adopt(j.cfg.Leases, j.now.Sample.Mem)
@@ -125,6 +130,8 @@ func (j *judge) lacking() (list []api.MissingRight) {
 
 // level is called after each change of it.
 func (j *judge) level(from reading.Level) {
+	now := &j.now.Level
+	j.cfg.Say(event.Level(event.Case{At: now.Since, Level: now.Level.String(), Pool: event.PoolOf(&j.now.Sample)}, from.String(), now.Why))
 	if (from > reading.Calm) != (j.now.Level.Level > reading.Calm) {
 		j.ready()
 	}
@@ -201,6 +208,7 @@ func (j *judge) turn(now record.Stamp, fresh bool) {
 	for i := range out.Changes {
 		j.changed(&out.Changes[i], now)
 	}
+	j.alerts.opened(j, now)
 	for i := range out.Decisions {
 		j.decided(out.Decisions[i], now)
 	}
@@ -259,14 +267,14 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	if opened {
 		j.book.write(p, now)
 	}
-	if (opened || closed) && !j.tells(c.Rule) {
-		// Nobody else says so.
-		d := policy.Decision{Rule: c.Rule, Keys: []string{c.Key}, Record: record.Decision{Owner: c.State.Owner, Numbers: c.State.Numbers, Condition: c.Rule.When.String(), Level: c.State.Level, Mode: c.State.Mode}}
-		var end *record.State
-		if closed {
-			end = &c.State
-		}
-		j.cfg.Say(j.words(&d, p.ID, end), &rec)
+	switch {
+	case p == nil:
+	case opened:
+		j.alerts.open(p, c)
+	case closed:
+		j.alerts.close(j, p, &c.State, now)
+	case c.State.Phase == record.Firing:
+		j.alerts.joins(j, p, c, now)
 	}
 }
 

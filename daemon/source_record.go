@@ -164,6 +164,10 @@ func (j *judge) ruleKey(r *policy.Rule, k *policy.KeyStatus) api.RuleKey {
 // conduct is what the daemon may do at present, and what stands against it.
 func (j *judge) conduct() *api.Conduct {
 	c := &api.Conduct{Stop: j.cfg.Stop(), Pause: pauseOf(j.pause.state), Rules: j.rules()}
+	if j.cfg.Undelivered != nil {
+		waiting, lost := j.cfg.Undelivered()
+		c.Journal = &api.Journal{Waiting: waiting, Lost: lost}
+	}
 	switch why := j.why(); {
 	case why != "":
 		c.ModeWhy = why

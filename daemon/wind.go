@@ -35,7 +35,9 @@ func (d *Daemon) wind() {
 	defer cancel()
 	j.lease.stop(ctx)
 	now := j.cfg.Clock()
-	j.book.endAll(now)
+	for _, p := range j.book.endAll(now) {
+		j.alerts.close(j, p, &record.State{End: record.EndStopped, Why: "tcpmemd stops; what still fires then is an incident of its own"}, now)
+	}
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 	j.event("daemon-stopped", "info", "tcpmemd stopped", nil)
 }

@@ -21,7 +21,9 @@ func (c *Case) text(id, line string) Text {
 	if id == RuleFiring {
 		severity = cmp.Or(c.Severity, severity)
 	}
-	return Text{Event: id, Severity: severity, Line: clip(line, MaxLine)}
+	t := Text{Event: id, Severity: severity, Line: clip(line, MaxLine), At: c.At}
+	t.fields(c)
+	return t
 }
 
 func (t *Text) add(line string) {
@@ -254,7 +256,7 @@ func (c *Case) plan() string {
 	case len(touching) == 0:
 		return "what is done: nothing but telling"
 	case c.Mode == "enforce":
-		return "what is done: " + strings.Join(touching, ", then ")
+		return "what is done, while it lasts: " + strings.Join(touching, ", then ")
 	}
 	why := ""
 	if c.ModeWhy != "" {
@@ -266,6 +268,13 @@ func (c *Case) plan() string {
 func (t *Text) see(c *Case) {
 	if id := cmp.Or(c.See, c.Incident); id != "" {
 		t.add("more: tcpmemctl explain " + prose.Escape(id))
+	}
+}
+
+// show says how to see all of an incident.
+func (t *Text) show(c *Case) {
+	if c.Incident != "" {
+		t.add("more: tcpmemctl incidents show " + prose.Escape(c.Incident))
 	}
 }
 

@@ -3,6 +3,7 @@ package event
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,14 +24,40 @@ type Text struct {
 	Severity string
 	Line     string // at most MaxLine bytes
 	More     []string
+
+	// At is what it is about, for programs; Fields are not escaped.
+	At     time.Time
+	Fields []Field
+	// Units are those of the system that PID 1 itself says it is about; where
+	// there is none, Holder is the process that holds the most.
+	Units  []string
+	Holder *reading.Holder
 }
+
+// Field is a value of a text for a program.
+type Field struct{ Name, Value string }
 
 // String is the line with the others below.
 func (t Text) String() string { return strings.Join(append([]string{t.Line}, t.More...), "\n") }
 
+// Message is what a journal has room for: all of what begins and ends an
+// incident, which is read by who knows nothing yet; of other alerts the line and
+// how to see more; the line alone of what is no alert.
+func (t Text) Message() string {
+	alert := t.Severity == Critical || t.Severity == Warning
+	switch {
+	case !alert || len(t.More) == 0:
+		return t.Line
+	case t.Event == RuleFiring || t.Event == RuleEnded:
+		return t.String()
+	}
+	return t.Line + "\n" + t.More[len(t.More)-1]
+}
+
 // Case is what a text is about. What is not known is left out.
 type Case struct {
 	Incident, Rule, Key string
+	Action, Record      string // ids
 	About, Severity     string // the rule's
 	At                  time.Time
 	Since               time.Time // of the first pending
@@ -46,10 +73,23 @@ type Case struct {
 	Numbers    record.Numbers
 	Mode       string
 	ModeWhy    string
-	// Steps are the actions that the rule comes to, in order.
+	// Steps are the touching actions that the rule comes to, in order, and when.
 	Steps []string
+	// Deeds are what was done, in order; MoreDeeds counts those beyond. Worst is
+	// the pool when it was fullest.
+	Deeds     []Deed
+	MoreDeeds int
+	Worst     Pool
 	// See is what `tcpmemctl explain` takes; Incident where it is "".
 	See string
+}
+
+// Deed is an action that was to touch something, and what came of it.
+type Deed struct {
+	ID       string
+	Decision *record.Decision
+	Result   *record.Result // nil before
+	Effect   *record.Effect // nil where none was measured
 }
 
 // Pool is the TCP memory of the host, in bytes.
@@ -65,7 +105,9 @@ func PoolOf(s *reading.Sample) Pool {
 
 // CaseOf takes from a record what it knows.
 func CaseOf(r *record.Record) Case {
-	c := Case{Incident: r.Incident, Rule: r.Rule, Key: r.Key, At: r.At, See: cmp.Or(r.Action, r.ID)}
+	c := Case{
+		Incident: r.Incident, Rule: r.Rule, Key: r.Key, Action: r.Action, Record: r.ID, At: r.At, See: cmp.Or(r.Action, r.ID),
+	}
 	switch {
 	case r.State != nil:
 		c.Since, c.Level, c.Numbers, c.Owner, c.Mode = r.State.Since.At, r.State.Level, r.State.Numbers, r.State.Owner, r.State.Mode
@@ -100,6 +142,7 @@ func Firing(c Case) Text {
 		line += fmt.Sprintf("; and %d more", n)
 	}
 	t := c.text(RuleFiring, line)
+	t.field("KEYS", strconv.Itoa(1+len(c.Others)+c.MoreOthers))
 	t.say("rule", c.About)
 	t.add(c.since())
 	t.who(&c)
@@ -109,13 +152,28 @@ func Firing(c Case) Text {
 	if c.MoreOthers > 0 {
 		t.add(fmt.Sprintf("and %d more", c.MoreOthers))
 	}
+	if c.Owner == nil { // of the host: who could be to blame
+		for i := range c.RunnersUp[:min(len(c.RunnersUp), 3)] {
+			t.add("most is held by: " + brief(&c.RunnersUp[i]))
+		}
+	}
 	t.numbers(&c)
 	t.add(c.plan())
-	t.see(&c)
+	t.show(&c)
 	return t
 }
 
-// Ended tells that what fired is over.
+// Joined tells that a rule that fires already does so for one more.
+func Joined(c Case) Text {
+	t := c.text(RuleFiring, c.name()+"also "+c.holds())
+	t.Severity = Notice // of the incident people know
+	t.who(&c)
+	t.show(&c)
+	return t
+}
+
+// Ended tells that what fired is over: after how long, what was done, and
+// whether it helped.
 func Ended(c Case, s *record.State) Text {
 	line := c.name() + "over"
 	if c.Owner != nil {
@@ -123,17 +181,81 @@ func Ended(c Case, s *record.State) Text {
 	} else if c.Key != "" && c.Key != "host" {
 		line += " for " + short(c.Key)
 	}
-	if !c.Since.IsZero() && c.At.After(c.Since) {
-		line += " after " + prose.Duration(c.At.Sub(c.Since))
+	if n := len(c.Others) + c.MoreOthers; n > 0 {
+		line += fmt.Sprintf(" and %d more", n)
 	}
-	line += ": " + endWords(s)
+	lasted := time.Duration(0)
+	if !c.Since.IsZero() && c.At.After(c.Since) {
+		lasted = c.At.Sub(c.Since)
+		line += " after " + prose.Duration(lasted)
+	}
+	why := strings.TrimPrefix(endWords(s), "over: ")
+	switch n := len(c.Deeds); {
+	case n > 0:
+		line += ": " + c.Deeds[n-1].words()
+	default:
+		line += ": " + why
+	}
 	t := c.text(RuleEnded, line)
+	t.field("END", string(s.End))
+	t.field("DURATION_SECONDS", strconv.FormatInt(int64(lasted.Seconds()), 10))
+	t.field("KEYS", strconv.Itoa(1+len(c.Others)+c.MoreOthers))
+	t.field("ACTIONS", strconv.Itoa(len(c.Deeds)+c.MoreDeeds))
+	if n := len(c.Deeds); n > 0 {
+		t.outcome(c.Deeds[n-1].Result, c.Deeds[n-1].Effect)
+	}
 	t.say("rule", c.About)
+	t.add("over: " + why)
+	if c.Owner != nil {
+		t.add("at its worst: " + brief(c.Owner))
+	}
+	for i := range c.Others {
+		t.add("also: " + brief(&c.Others[i]))
+	}
+	if c.Worst.Max > 0 {
+		worst := Case{Pool: c.Worst}
+		t.add("at the worst: " + worst.pool())
+	}
+	for i := range c.Deeds {
+		t.add("done: " + c.Deeds[i].story())
+	}
+	switch {
+	case c.MoreDeeds > 0:
+		t.add("done: " + prose.Plural(int64(c.MoreDeeds), "action") + " more")
+	case len(c.Deeds) == 0:
+		t.add("done: nothing was touched")
+	}
 	if p := c.pool(); p != "" {
 		t.add("now: " + p)
 	}
-	t.see(&c)
+	t.show(&c)
 	return t
+}
+
+// words says in one clause what was done, and whether it helped.
+func (d *Deed) words() string {
+	s := actionName(d.Decision)
+	switch {
+	case d.Effect != nil && d.Effect.Verdict == record.Helped:
+		return s + " helped"
+	case d.Effect != nil && d.Effect.Verdict != record.NotMeasured:
+		return s + ": " + string(d.Effect.Verdict)
+	case d.Result != nil:
+		return s + ": " + string(d.Result.Outcome)
+	}
+	return s + " has no result yet"
+}
+
+// story says all of it.
+func (d *Deed) story() string {
+	s := actionName(d.Decision)
+	if d.Result != nil {
+		s += ": " + ResultWords(d.Result)
+	}
+	if d.Effect != nil {
+		s += "; " + EffectWords(d.Effect)
+	}
+	return s
 }
 
 func endWords(s *record.State) string {
@@ -148,6 +270,8 @@ func Decided(c Case, d *record.Decision) Text {
 	c = c.With(d)
 	what := c.name() + DecisionWords(d)
 	t := c.text(kindOfChoice(d.Choice), what)
+	t.step(d)
+	t.field("GUARD", d.Guard)
 	t.say("rule", c.About)
 	if !strings.Contains(t.Line, prose.Escape(d.Why)) {
 		t.say("why", d.Why)
@@ -218,7 +342,9 @@ func Resulted(c Case, d *record.Decision, r *record.Result) Text {
 		c = c.With(d)
 	}
 	t := c.text(ActionResult, c.name()+actionName(d)+": "+ResultWords(r))
-	if r.Outcome == record.Done || r.Outcome == record.Delivered {
+	t.step(d)
+	t.outcome(r, nil)
+	if r.Outcome == record.Delivered || d != nil && d.Touches == "nothing" && r.Outcome == record.Done {
 		t.Severity = Info
 	}
 	for _, ch := range r.Changes {
@@ -265,6 +391,8 @@ func Measured(c Case, d *record.Decision, e *record.Effect) Text {
 		c = c.With(d)
 	}
 	t := c.text(ActionEffect, c.name()+actionName(d)+": "+EffectWords(e))
+	t.step(d)
+	t.outcome(nil, e)
 	switch e.Verdict {
 	case record.NoEffect:
 		t.Severity = Warning
@@ -298,7 +426,15 @@ func Told(e *record.Event) Text {
 	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip("tcpmemd: "+prose.Escape(e.Text), MaxLine)}
 	if e.By != nil {
 		t.add(fmt.Sprintf("by uid %d, pid %d", e.By.UID, e.By.PID))
+		t.field("BY_UID", strconv.FormatUint(uint64(e.By.UID), 10))
 	}
 	t.say("what to do", k.Do)
+	return t
+}
+
+// Level tells a change of level.
+func Level(c Case, from, why string) Text {
+	t := c.text(LevelChanged, fmt.Sprintf("level %s (was %s): %s", c.Level, from, prose.Escape(why)))
+	t.field("LEVEL_BEFORE", from)
 	return t
 }

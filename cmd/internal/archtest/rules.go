@@ -61,6 +61,10 @@ var rules = []rule{{
 	only:   []string{"daemon/reading", "daemon/record", "daemon/event"},
 	direct: impure,
 }, {
+	why:  "the journal is told texts; what is told, and how loud, is decided elsewhere",
+	from: []string{"daemon/journal"},
+	only: []string{"daemon/reading", "daemon/record", "daemon/event"},
+}, {
 	why:  "a leaf reads one kernel interface; what readings mean together is decided above",
 	from: []string{"daemon/procfs", "daemon/kmsg", "daemon/sockdiag", "daemon/cgroup", "daemon/units"},
 	only: []string{"daemon/reading"},

@@ -42,6 +42,9 @@ func conductLines(doc *api.Status, columns int, paint painter) []string {
 		}
 		say(s)
 	}
+	if j := doc.Journal; j != nil && (j.Waiting > 0 || j.Lost > 0) {
+		say(paint.style("journal", warn) + fmt.Sprintf(": it has not taken %s yet, %d lost since the daemon started", prose.Plural(int64(j.Waiting), "message"), j.Lost))
+	}
 	return out
 }
 
