@@ -218,7 +218,7 @@ func TestMemory(t *testing.T) {
 				return
 			}
 			p.Standing(t, unsent.Sockets...)
-			if !strings.Contains(resp.Message, "MiB unsent stay in orphans") {
+			if !strings.Contains(resp.Message, " unsent stay in orphans") { // how much depends on what the kernel took
 				t.Errorf("the message does not tell of what is left: %s", resp.Message)
 			}
 			if sum := unsent.Bytes() + unread.Bytes(); resp.Predicted["owned"] > sum-unsent.Bytes()*8/10 {
