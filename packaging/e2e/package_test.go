@@ -15,8 +15,9 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
-// nextVersion is what the package under test is upgraded to.
-const nextVersion = "0.1.1"
+// nextVersion is what the package under test is upgraded to: more than it will
+// ever be.
+const nextVersion = "99.0.0"
 
 // packageConfig and packagePolicy are an administrator's own files: the rule
 // tells of a unit that leaks for as long as the test lasts.

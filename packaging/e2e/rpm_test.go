@@ -15,7 +15,13 @@ import (
 // and what rpm itself keeps and takes away.
 func TestRPM(t *testing.T) {
 	m := boot(t, Bookworm)
-	copyRPM(t, m, filepath.Dir(os.Getenv("TCPMEMD_E2E_DEB")), "0.1.0", "/root/tcpmemd.rpm")
+	// The deb under test has the rpm beside it: NAME_VERSION_ARCH.deb.
+	dir, deb := filepath.Split(os.Getenv("TCPMEMD_E2E_DEB"))
+	parts := strings.Split(deb, "_")
+	if len(parts) != 3 {
+		t.Fatalf("TCPMEMD_E2E_DEB names no package, but %q: run `make e2e`", deb)
+	}
+	copyRPM(t, m, dir, parts[1], "/root/tcpmemd.rpm")
 	copyRPM(t, m, nextPackages(t), nextVersion, "/root/next.rpm")
 
 	rpm(t, m, "--install", "/root/tcpmemd.rpm")
