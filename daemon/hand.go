@@ -212,7 +212,6 @@ func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, 
 	defer d.reloads(ctx)()
 	p, err := d.cfg.Load(ctx)
 	if err != nil {
-		d.log.Error("reload configuration: what was in force stays", "err", err)
 		_ = d.inLoop(ctx, func() {
 			d.judge.event("reload-failed", "warning", "the configuration is wrong, what was in force stays: "+err.Error(), by)
 		})
@@ -264,6 +263,9 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 			out.Removed = append(out.Removed, r.Name)
 		}
 	}
+	for _, what := range j.policy.Broken { // a reload takes no file that is wrong
+		j.event("policy-broken", "info", "over: "+what, nil)
+	}
 	j.policy = p
 	for _, c := range j.engine.Reload(p.Config, now) {
 		j.changed(&c, now)
@@ -286,8 +288,16 @@ func (j *judge) rightsMissing() (notes []string) {
 		notes = append(notes, note)
 	}
 	for _, n := range notes {
-		j.event("rights-missing", "warning", n, nil)
+		if !slices.Contains(j.lacks, n) {
+			j.event("rights-missing", "warning", n, nil)
+		}
 	}
+	for _, n := range j.lacks {
+		if !slices.Contains(notes, n) {
+			j.event("rights-missing", "info", "over: "+n, nil)
+		}
+	}
+	j.lacks = notes
 	return notes
 }
 

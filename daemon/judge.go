@@ -35,6 +35,7 @@ type judge struct {
 	now       *Snapshot    // the loop's
 	touched   record.Stamp // when the last action that touched something ended
 	forced    string       // why the daemon may only observe, found while it runs
+	lacks     []string     // which rights, as told
 
 	acting  *action   // the one that touches something
 	telling []*action // the first is under way

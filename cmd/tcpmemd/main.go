@@ -64,11 +64,9 @@ func run() int {
 	if flags.check {
 		return check(flags, loaded, broken)
 	}
-	if broken != nil {
+	if broken != nil && flags.config != "" {
 		say.fail(errs, broken)
-		if flags.config != "" {
-			return exitConfiguration
-		}
+		return exitConfiguration
 	}
 
 	// The heap is small and holds few pointers: collecting more often costs

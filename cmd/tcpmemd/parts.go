@@ -123,7 +123,6 @@ func assemble(ctx context.Context, loaded config.Loaded, broken error, f flags, 
 		forced = append(forced, "the configuration is broken: "+firstLine(broken))
 	}
 	if err != nil {
-		log.Error("load policy: what is wrong is left out, and nothing is touched", "err", err)
 		pol.Broken = append(pol.Broken, err.Error())
 		forced = append(forced, "a policy file is broken: "+firstLine(err))
 	}

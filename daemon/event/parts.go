@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -94,7 +95,7 @@ func (c *Case) since() string {
 		return ""
 	}
 	s := "since: " + prose.Time(c.Since)
-	if c.At.After(c.Since) {
+	if c.At.Sub(c.Since) >= time.Second {
 		s += " (" + prose.Duration(c.At.Sub(c.Since)) + ")"
 	}
 	if c.Level != "" {

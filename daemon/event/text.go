@@ -41,17 +41,18 @@ type Field struct{ Name, Value string }
 func (t Text) String() string { return strings.Join(append([]string{t.Line}, t.More...), "\n") }
 
 // Message is what a journal has room for: all of what begins and ends an
-// incident, which is read by who knows nothing yet; of other alerts the line and
-// how to see more; the line alone of what is no alert.
+// incident, which is read by who knows nothing yet, and of what befalls the
+// daemon; of other alerts the line and how to see more; the line alone of what is
+// no alert.
 func (t Text) Message() string {
-	alert := t.Severity == Critical || t.Severity == Warning
-	switch {
-	case !alert || len(t.More) == 0:
+	if len(t.More) == 0 || t.Severity != Critical && t.Severity != Warning {
 		return t.Line
-	case t.Event == RuleFiring || t.Event == RuleEnded:
-		return t.String()
 	}
-	return t.Line + "\n" + t.More[len(t.More)-1]
+	switch t.Event {
+	case ActionIntent, ActionResult, ActionEffect, WouldAct, Refused, Held, Waiting, Exhausted:
+		return t.Line + "\n" + t.More[len(t.More)-1]
+	}
+	return t.String()
 }
 
 // Case is what a text is about. What is not known is left out.
@@ -82,14 +83,6 @@ type Case struct {
 	Worst     Pool
 	// See is what `tcpmemctl explain` takes; Incident where it is "".
 	See string
-}
-
-// Deed is an action that was to touch something, and what came of it.
-type Deed struct {
-	ID       string
-	Decision *record.Decision
-	Result   *record.Result // nil before
-	Effect   *record.Effect // nil where none was measured
 }
 
 // Pool is the TCP memory of the host, in bytes.
@@ -170,99 +163,6 @@ func Joined(c Case) Text {
 	t.who(&c)
 	t.show(&c)
 	return t
-}
-
-// Ended tells that what fired is over: after how long, what was done, and
-// whether it helped.
-func Ended(c Case, s *record.State) Text {
-	line := c.name() + "over"
-	if c.Owner != nil {
-		line += " for " + short(c.Owner.Name)
-	} else if c.Key != "" && c.Key != "host" {
-		line += " for " + short(c.Key)
-	}
-	if n := len(c.Others) + c.MoreOthers; n > 0 {
-		line += fmt.Sprintf(" and %d more", n)
-	}
-	lasted := time.Duration(0)
-	if !c.Since.IsZero() && c.At.After(c.Since) {
-		lasted = c.At.Sub(c.Since)
-		line += " after " + prose.Duration(lasted)
-	}
-	why := strings.TrimPrefix(endWords(s), "over: ")
-	switch n := len(c.Deeds); {
-	case n > 0:
-		line += ": " + c.Deeds[n-1].words()
-	default:
-		line += ": " + why
-	}
-	t := c.text(RuleEnded, line)
-	t.field("END", string(s.End))
-	t.field("DURATION_SECONDS", strconv.FormatInt(int64(lasted.Seconds()), 10))
-	t.field("KEYS", strconv.Itoa(1+len(c.Others)+c.MoreOthers))
-	t.field("ACTIONS", strconv.Itoa(len(c.Deeds)+c.MoreDeeds))
-	if n := len(c.Deeds); n > 0 {
-		t.outcome(c.Deeds[n-1].Result, c.Deeds[n-1].Effect)
-	}
-	t.say("rule", c.About)
-	t.add("over: " + why)
-	if c.Owner != nil {
-		t.add("at its worst: " + brief(c.Owner))
-	}
-	for i := range c.Others {
-		t.add("also: " + brief(&c.Others[i]))
-	}
-	if c.Worst.Max > 0 {
-		worst := Case{Pool: c.Worst}
-		t.add("at the worst: " + worst.pool())
-	}
-	for i := range c.Deeds {
-		t.add("done: " + c.Deeds[i].story())
-	}
-	switch {
-	case c.MoreDeeds > 0:
-		t.add("done: " + prose.Plural(int64(c.MoreDeeds), "action") + " more")
-	case len(c.Deeds) == 0:
-		t.add("done: nothing was touched")
-	}
-	if p := c.pool(); p != "" {
-		t.add("now: " + p)
-	}
-	t.show(&c)
-	return t
-}
-
-// words says in one clause what was done, and whether it helped.
-func (d *Deed) words() string {
-	s := actionName(d.Decision)
-	switch {
-	case d.Effect != nil && d.Effect.Verdict == record.Helped:
-		return s + " helped"
-	case d.Effect != nil && d.Effect.Verdict != record.NotMeasured:
-		return s + ": " + string(d.Effect.Verdict)
-	case d.Result != nil:
-		return s + ": " + string(d.Result.Outcome)
-	}
-	return s + " has no result yet"
-}
-
-// story says all of it.
-func (d *Deed) story() string {
-	s := actionName(d.Decision)
-	if d.Result != nil {
-		s += ": " + ResultWords(d.Result)
-	}
-	if d.Effect != nil {
-		s += "; " + EffectWords(d.Effect)
-	}
-	return s
-}
-
-func endWords(s *record.State) string {
-	if s.Why != "" {
-		return prose.Escape(s.Why)
-	}
-	return string(s.End)
 }
 
 // Decided tells what was decided about a step.
@@ -423,12 +323,18 @@ func EffectWords(e *record.Effect) string {
 // Told tells an event of the daemon itself.
 func Told(e *record.Event) Text {
 	k := KindOf(e.ID)
-	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip("tcpmemd: "+prose.Escape(e.Text), MaxLine)}
+	line := "tcpmemd: " + prose.Escape(e.Text)
+	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip(line, MaxLine)}
+	if t.Line != line {
+		t.say("in full", e.Text)
+	}
 	if e.By != nil {
 		t.add(fmt.Sprintf("by uid %d, pid %d", e.By.UID, e.By.PID))
 		t.field("BY_UID", strconv.FormatUint(uint64(e.By.UID), 10))
 	}
-	t.say("what to do", k.Do)
+	if severity := t.Severity; severity != Info { // there is nothing to do at an end
+		t.say("what to do", k.Do)
+	}
 	return t
 }
 

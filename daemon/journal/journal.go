@@ -196,7 +196,7 @@ func (w *Writer) report() bool {
 	}
 	t := event.Told(&record.Event{ID: event.JournalLate, Text: fmt.Sprintf(
 		"the journal took nothing for %s: %s came late, %d lost", prose.Duration(time.Since(stuck)),
-		prose.Plural(int64(late), "entry"), lost)})
+		prose.Plural(int64(late), "message"), lost)})
 	t.At = w.now()
 	t.Fields = append(t.Fields, event.Field{Name: "LATE", Value: fmt.Sprint(late)}, event.Field{Name: "LOST", Value: fmt.Sprint(lost)})
 	w.Tell(t)
