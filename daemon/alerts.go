@@ -36,6 +36,7 @@ type heard struct {
 const (
 	maxOwnerAlerts = 10 // a minute
 	maxLast        = 1000
+	maxDeeds       = 10
 )
 
 // open takes an incident that begins.
@@ -157,4 +158,20 @@ func (a *alerts) once(j *judge, rec *record.Record, t event.Text, what string) s
 	}
 	p.heard.facts[id] = true
 	return t.Severity
+}
+
+// deed keeps what was done, for the word at the end.
+func (p *page) deed(rec *record.Record) {
+	if in := rec.Intent; in != nil && in.Decision.Touches != string(policy.TouchesNothing) {
+		if len(p.deeds) == maxDeeds { // the newest say how it ended
+			p.deeds = slices.Delete(p.deeds, 0, 1)
+			p.moreDeeds++
+		}
+		p.deeds = append(p.deeds, event.Deed{ID: rec.Action, Decision: &in.Decision})
+	}
+	for i := range p.deeds {
+		if d := &p.deeds[i]; d.ID == rec.Action {
+			d.Result, d.Effect = cmp.Or(rec.Result, d.Result), cmp.Or(rec.Effect, d.Effect)
+		}
+	}
 }

@@ -18,7 +18,6 @@ const (
 	maxKeys         = 50
 	maxRecords      = 400
 	maxSample       = 30
-	maxDeeds        = 10
 	maxPointOwners  = 5
 	maxWorstOwners  = 20
 	beforeIncident  = 2 * time.Minute
@@ -201,22 +200,6 @@ func (p *page) log(rec *record.Record) {
 	p.Records = append(p.Records, *rec)
 }
 
-// deed keeps what was done, for the word at the end.
-func (p *page) deed(rec *record.Record) {
-	if in := rec.Intent; in != nil && in.Decision.Touches != string(policy.TouchesNothing) {
-		if len(p.deeds) == maxDeeds { // the newest say how it ended
-			p.deeds = slices.Delete(p.deeds, 0, 1)
-			p.moreDeeds++
-		}
-		p.deeds = append(p.deeds, event.Deed{ID: rec.Action, Decision: &in.Decision})
-	}
-	for i := range p.deeds {
-		if d := &p.deeds[i]; d.ID == rec.Action {
-			d.Result, d.Effect = cmp.Or(rec.Result, d.Result), cmp.Or(rec.Effect, d.Effect)
-		}
-	}
-}
-
 // point takes the pool as it is.
 func (b *book) point(at record.Point) {
 	b.recent = append(b.recent, at)
@@ -315,49 +298,6 @@ func (b *book) endAll(now record.Stamp) (ended []*page) {
 		ended = append(ended, p)
 	}
 	return ended
-}
-
-// stopped ends an incident that its daemon does not follow any more.
-func stopped(in *record.Incident, now record.Stamp) {
-	in.Ended, in.End = &now, record.EndStopped
-	for i := range in.Keys {
-		if k := &in.Keys[i]; k.Phase == record.Firing {
-			k.Phase, k.Ended, k.End = record.Ended, &now, record.EndStopped
-		}
-	}
-}
-
-// closeOld closes what an earlier run left open, which was killed. What still
-// fires will be an incident of its own.
-func (j *judge) closeOld(now record.Stamp) {
-	if j.cfg.Archive == nil {
-		return
-	}
-	var old []string
-	for _, in := range j.cfg.Archive.Incidents() {
-		if in.Ended == nil {
-			old = append(old, in.ID)
-		}
-	}
-	if len(old) == 0 {
-		return
-	}
-	j.apart(func() { // it reads the disk
-		for _, id := range old {
-			in, err := j.cfg.Archive.Incident(id)
-			if err != nil {
-				j.log.Warn("close incident of an earlier run", "incident", id, "err", err)
-				continue
-			}
-			stopped(in, now)
-			j.post(func() {
-				j.cfg.Store.SaveIncident(in, j.recorded("incident"))
-				j.alerts.close(j, &page{Incident: *in, heard: heard{alert: true}}, &record.State{
-					End: record.EndStopped, Why: "tcpmemd was ended and did not see it end; what still fires is an incident of its own",
-				}, now)
-			})
-		}
-	})
 }
 
 func pointOf(s *Snapshot, now record.Stamp, r *reading.Reading) record.Point {
