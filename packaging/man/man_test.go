@@ -312,6 +312,15 @@ func (p page) section(name string) string {
 	return text
 }
 
+// subsection is one of a page's as a page with that section.
+func (p page) subsection(name string) page {
+	_, text, _ := strings.Cut(string(p), "\n.Ss "+name+"\n")
+	if end := regexp.MustCompile(`(?m)^\.S[hs] `).FindStringIndex(text); end != nil {
+		text = text[:end[0]]
+	}
+	return page("\n.Sh " + name + "\n" + text)
+}
+
 // items lists what the items of a section's lists are about, where the macro
 // comes first: "-all" of ".It Fl -all", both of ".It Fl h , -help".
 func (p page) items(section, macro string) []string {
