@@ -63,6 +63,7 @@ func (a *alerts) opened(j *judge, now record.Stamp) {
 			c.Key = keys[0]
 			c.Owner = p.key(c.Key).Owner
 			c.others(p, keys[1:])
+			c.MoreOthers += len(p.firing) - len(keys) // for which the page has no room
 		}
 		if r := j.now.Reading; r != nil && c.Owner == nil {
 			for i := range r.Owners[:min(len(r.Owners), maxOthers)] {
@@ -71,8 +72,8 @@ func (a *alerts) opened(j *judge, now record.Stamp) {
 		}
 		in := j.input(now, false)
 		for _, st := range j.engine.Status(&in) {
-			if st.Rule == f.rule {
-				c.Mode, c.ModeWhy = string(st.Mode), st.ModeWhy
+			if st.Rule == f.rule && string(st.Mode) == c.Mode { // else its owner has an own reason
+				c.ModeWhy = st.ModeWhy
 			}
 		}
 		for i := range p.Records {
@@ -81,7 +82,7 @@ func (a *alerts) opened(j *judge, now record.Stamp) {
 			}
 		}
 		t := event.Firing(c.Case)
-		if p.heard.alert = a.allowed(f.rule, c.Key, now); !p.heard.alert {
+		if p.heard.alert = f.rule.Severity != policy.Info && a.allowed(f.rule, c.Key, now); !p.heard.alert {
 			t.Severity = event.Info
 		}
 		j.cfg.Say(t)
@@ -112,7 +113,7 @@ func (a *alerts) allowed(r *policy.Rule, key string, now record.Stamp) bool {
 }
 
 // joins tells that an open incident is about one more key.
-func (a *alerts) joins(j *judge, p *page, c *policy.Change, now record.Stamp) {
+func (a *alerts) joins(j *judge, p *page, c *policy.Change) {
 	if p.heard.keys == nil || p.heard.keys[c.Key] || len(p.heard.keys) >= maxKeys || c.State.Owner == nil {
 		return // of this turn: opened tells of all
 	}

@@ -80,6 +80,24 @@ func TestOneAlertPerIncident(t *testing.T) {
 	heardAll(t, "after the cooldown", said(), []string{"rule-firing critical 1"})
 }
 
+// TestManyKeysAtOnce: all are counted, also those that an incident has no room
+// for; and what a rule calls info is no alert from its beginning to its end.
+func TestManyKeysAtOnce(t *testing.T) {
+	at := record.Stamp{BootID: "boot", BootSeconds: 1000}
+	j, said := hearing(&at)
+	r := ruleOf(t, "leak", policy.Process)
+	r.Severity = policy.Info
+	for i := range maxKeys + 20 {
+		phase(j, r, fmt.Sprint(i), record.Firing)
+	}
+	j.alerts.opened(j, at)
+	heardAll(t, "many keys", said(), []string{fmt.Sprint("rule-firing info ", maxKeys+20)})
+	for i := range maxKeys + 20 {
+		phase(j, r, fmt.Sprint(i), record.Ended)
+	}
+	heardAll(t, "the end", said(), []string{fmt.Sprint("rule-ended info ", maxKeys+20)})
+}
+
 // TestAlertsAMinute: no more about owners than a person can read. What is about
 // the host is told all the same.
 func TestAlertsAMinute(t *testing.T) {

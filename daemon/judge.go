@@ -275,7 +275,7 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	case closed:
 		j.alerts.close(j, p, &c.State, now)
 	case c.State.Phase == record.Firing:
-		j.alerts.joins(j, p, c, now)
+		j.alerts.joins(j, p, c)
 	}
 }
 

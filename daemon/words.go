@@ -1,11 +1,11 @@
 package daemon
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/event"
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
 
@@ -39,7 +39,7 @@ func (j *judge) caseOf(r *policy.Rule, incident string) ofRule {
 		}
 		words := step.Action
 		if step.After > 0 {
-			words += fmt.Sprintf(" after %s", step.After)
+			words += " after " + prose.Duration(step.After)
 		}
 		c.Steps = append(c.Steps, words)
 	}

@@ -210,7 +210,7 @@ func (w *Writer) send(e *entry) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // the entry is out, or its error known
 	deadline := time.Now().Add(sendTime)
 	select {
 	case <-w.stop:

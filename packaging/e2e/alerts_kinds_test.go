@@ -39,7 +39,7 @@ func kinds() map[string]row {
 		Pool: event.Pool{Used: 300 << 20, Pressure: 225 << 20, Max: 337 << 20}, See: "a-1",
 	}.With(d)
 	firing := c
-	firing.Action, firing.Record, firing.Since, firing.Steps = "", "", at.Add(-time.Minute), []string{"restart-unit after 1m0s"}
+	firing.Action, firing.Record, firing.Since, firing.Steps = "", "", at.Add(-time.Minute), []string{"restart-unit after 60 s"}
 	firing.Others, firing.MoreOthers = []record.Suspect{{Name: "other.service", Bytes: 1 << 20}}, 3
 
 	// What all of an owner's have, and more of each.
@@ -73,7 +73,7 @@ func kinds() map[string]row {
 			says: []string{
 				"leak: offender.service (pid 412) holds 200.0 MiB (80 %), leak; TCP memory is 89 % full (300.0 MiB of 337.0 MiB), above pressure 225.0 MiB; and 4 more\n",
 				"since: 2026-11-22 08:14:00 UTC (60 s), level critical", "unit offender.service, pid 412 worker, uid 7", "also: other.service holds 1.0 MiB",
-				"what is done, while it lasts: restart-unit after 1m0s", "more: tcpmemctl incidents show i-1",
+				"what is done, while it lasts: restart-unit after 60 s", "more: tcpmemctl incidents show i-1",
 			},
 			fields: without(of(incident), "ACTION", "RECORD"),
 		},
