@@ -68,6 +68,7 @@ func New(socket string, alive func(pid int, start uint64) bool) *Writer {
 
 // Tell queues a text; it does not wait.
 func (w *Writer) Tell(t event.Text) {
+	t.Line, t.More = t.Message(), nil // no more of it is kept
 	w.mu.Lock()
 	w.serial++
 	w.waiting = append(w.waiting, entry{t, time.Now(), w.serial})
