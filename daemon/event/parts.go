@@ -130,7 +130,7 @@ func OwnerLines(o *record.Suspect) []string {
 		parts = append(parts, "pod "+prose.Escape(o.Pod.Namespace+"/"+cmp.Or(o.Pod.Name, o.Pod.UID)))
 	}
 	for _, h := range o.Holders {
-		parts = append(parts, fmt.Sprintf("pid %d %s", h.PID, prose.Escape(h.Command)))
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("pid %d %s", h.PID, prose.Escape(h.Command))))
 	}
 	if len(o.Holders) == 0 && o.Command != "" {
 		parts = append(parts, "command "+prose.Escape(o.Command))
