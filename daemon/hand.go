@@ -218,7 +218,10 @@ func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, 
 		return nil, &api.ConfigError{Message: err.Error()}
 	}
 	var out *api.Reloaded
-	lerr := d.inLoop(ctx, func() { out = d.judge.reload(p, by) })
+	lerr := d.inLoop(ctx, func() {
+		out = d.judge.reload(p, by)
+		d.publish() // who asks next is told of the new mode
+	})
 	return out, lerr
 }
 
@@ -281,11 +284,11 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 // rights.
 func (j *judge) rightsMissing() (notes []string) {
 	for _, r := range j.lacking() {
-		note := fmt.Sprintf("%s cannot work here: %s; so these only observe: %s", r.Action, r.Missing, strings.Join(r.Rules, ", "))
+		note := r.Action + " cannot work here: " + r.Missing
 		if r.Fix != "" {
 			note += "; " + r.Fix
 		}
-		notes = append(notes, note)
+		notes = append(notes, note+"; these only observe: "+strings.Join(r.Rules, ", "))
 	}
 	for _, n := range notes {
 		if !slices.Contains(j.lacks, n) {

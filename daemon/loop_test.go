@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -59,6 +60,22 @@ func TestReloadIsTold(t *testing.T) {
 		checkTimes(t, "reloading", r.when("reloading", r.start), seconds(10, 11, 12))
 		checkTimes(t, "ready", r.when("ready", r.start), seconds(3, 11, 12, 13))
 	}, func(h *fakeHost) { h.takes = 3 * time.Second })
+}
+
+// TestReloadShows: who asks right after a reload is told of the new mode.
+func TestReloadShows(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		r.d.cfg.Load = func(context.Context) (Policy, error) {
+			return Policy{Config: policy.Config{Mode: policy.Enforce}}, nil
+		}
+		r.after(10 * time.Second)
+		if err := r.d.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.d.mode(); got != policy.Enforce {
+			t.Errorf("the mode is %s", got)
+		}
+	})
 }
 
 // TestReadyAfterFailedScan: samples and level do without a scan, and a daemon

@@ -25,7 +25,7 @@ import (
 var version = "0.1.0-dev"
 
 // Exit codes; the unit does not restart the daemon after usage and
-// configuration.
+// configuration. Go ends a crash with usage's, so the unit has it abort.
 const (
 	exitOK            = 0
 	exitFailure       = 1

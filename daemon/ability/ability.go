@@ -105,7 +105,7 @@ func remedy(action string, lacks []string) string {
 	case slices.Contains(lacks, "CAP_SYS_ADMIN"): // the unit has it, and own-namespace.conf takes it
 		return "remove the drop-in own-namespace.conf, the action enters other namespaces, and install " + dropIns + "/" + action + ".conf"
 	}
-	return "install the drop-in " + dropIns + "/" + action + ".conf, see tcpmemd(8)"
+	return "install the drop-in " + dropIns + "/" + action + ".conf"
 }
 
 // missing lists which of its rights this process could not hand to an action.
@@ -123,13 +123,26 @@ func missing(d remediate.Description) (lacks []string) {
 			lacks = append(lacks, name)
 		}
 	}
+	if slices.Contains([]string{"destroy-sockets", "restart-unit"}, d.Name) && !hasTCP() {
+		lacks = append(lacks, "TCP for its probe of orphans")
+	}
 	if d.Name == "raise-tcp-mem" && unix.Access("/proc/sys/net/ipv4/tcp_mem", unix.W_OK) != nil {
-		lacks = append(lacks, "a writable /proc/sys/net/ipv4/tcp_mem")
+		lacks = append(lacks, "a writable net.ipv4.tcp_mem")
 	}
 	if d.Name == "restart-unit" && os.Geteuid() != 0 {
 		lacks = append(lacks, "the rights of root, whom PID 1 obeys")
 	}
 	return lacks
+}
+
+// hasTCP reports whether a TCP socket can be made (RestrictAddressFamilies=).
+func hasTCP() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd) // it was only tried
+	return true
 }
 
 func capabilityOf(name string) (capability.Cap, bool) {

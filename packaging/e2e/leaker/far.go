@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -45,8 +47,8 @@ func accept(ctx context.Context, address string) error {
 }
 
 // send opens count connections to address and sends size bytes on each, as much
-// as fits where size is 0. It holds them until ctx is done, or closes them at
-// once where leave is set; what is unsent then stays behind as orphans.
+// as fits where size is 0. It holds them until ctx is done, closes them at SIGHUP,
+// or at once where leave is set; what is unsent then stays behind as orphans.
 func send(ctx context.Context, address string, count, size int, leave bool) error {
 	var held []net.Conn
 	defer func() { closeAll(held) }()
@@ -64,7 +66,15 @@ func send(ctx context.Context, address string, count, size int, leave bool) erro
 	if err := notifyReady(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	select {
+	case <-hangup:
+		closeAll(held)
+		held = nil
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
 	return nil
 }
 
