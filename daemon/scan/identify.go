@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
@@ -21,6 +22,8 @@ type sources struct {
 	byID   map[uint64]cgroupRef
 	live   map[owner.Ref]struct{} // owners with a living process that holds sockets
 	turn   uint32
+	// unheard: PID 1 could not be asked of a cgroup, whose name is a label.
+	unheard bool
 }
 
 // processSource is a process that holds sockets.
@@ -115,10 +118,32 @@ func (c *sources) pathOf(pid int32) (path string, ok bool) {
 func (c *sources) refreshAll(ctx context.Context) {
 	c.turn++
 	clear(c.live)
+	if c.unheard {
+		c.askAnew(ctx)
+	}
 	for ref, p := range c.s.index.All {
 		if p.Identified {
 			c.refreshProcess(ctx, ref)
 		}
+	}
+}
+
+// askAnew asks PID 1, where it is there again, of all that is known by labels:
+// they must not last for groupAge, since a label is no target.
+func (c *sources) askAnew(ctx context.Context) {
+	if _, _, err := c.s.units.Connected(ctx); err != nil {
+		return
+	}
+	c.unheard = false
+	for path, g := range c.byPath {
+		if !g.source.UnitVerified {
+			g.at = time.Time{}
+			c.byPath[path] = g
+		}
+	}
+	for id, k := range c.byID {
+		k.at = time.Time{}
+		c.byID[id] = k
 	}
 }
 
@@ -219,7 +244,11 @@ func (c *sources) read(ctx context.Context, path string) owner.Source {
 	outer := label.SystemUnit
 	// Without PID 1's word, or where it knows no such unit (any more), the name
 	// stays a label: good to tell, never a target.
-	if unit, err := c.s.units.ByCgroup(ctx, path); err == nil && !unit.IsSlice() {
+	unit, err := c.s.units.ByCgroup(ctx, path)
+	if errors.Is(err, units.ErrNoBus) {
+		c.unheard = true
+	}
+	if err == nil && !unit.IsSlice() {
 		outer = unit.Name
 		if label.Manager == "system" || label.Manager == "" {
 			own := cgroup.Parse(cgroup.Path(unit.ControlGroup))

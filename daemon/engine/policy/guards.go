@@ -84,10 +84,19 @@ var guards = []guard{
 func refused(a *attempt) (g guard, why string) {
 	for _, g := range guards {
 		if why := g.why(a); why != "" {
+			if g.name == "unit" && unheard(a) {
+				g.waits = soon
+			}
 			return g, why
 		}
 	}
 	return guard{}, ""
+}
+
+// unheard: PID 1 says nothing at all just now. Its word may yet come.
+func unheard(a *attempt) bool {
+	o := a.owner
+	return slices.Contains(a.in.Facts.Blind, BlindBus) && (o.Manager == "" || o.Manager == "system") && o.Kind != reading.KindUserService
 }
 
 // GuardNames lists the guards in the order they are asked.
