@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -16,30 +17,32 @@ const faultsConfig = `
 mode = "enforce"
 settle.start = "2s"
 settle.owner = "2s"
-min_coverage = 0.1
+min_coverage = 0.0
 scan.calm = "5s"
 scan.pressed = "2s"
-budget.host = "100 per 1h"
+scan.cpu = "100%"
+budget.host = "1000 per 1h"
 `
 
 // faultScenes are the units that leak in the scenes, a rule for each.
-var faultScenes = []string{"full", "fails"}
+var faultScenes = []string{"full", "fails", "nobus", "blind", "muted", "loud", "damaged"}
 
-// faultRule tells of a unit that holds what its peers have reset, and restarts
+// faultRule tells of a unit that does not read what it is sent, and restarts
 // it.
 func faultRule(scene string) string {
 	return fmt.Sprintf(`
 [rule.%[1]s]
 mode = "enforce"
 for_each = "unit"
-when = 'owner.unit == "%[1]s.service" && owner.hidden_bytes > 1 * MiB'
+when = 'owner.unit startsWith "%[1]s" && owner.unread_bytes > 1 * MiB'
 for = "0s"
-until = 'owner.hidden_bytes < 64 * KiB'
+until = 'owner.unread_bytes < 64 * KiB'
 cooldown = "10s"
 [[rule.%[1]s.step]]
 action = "notify"
 [[rule.%[1]s.step]]
 action = "restart-unit"
+budget = "1000 per 1h"
 `, scene)
 }
 
@@ -51,10 +54,15 @@ func TestHostFaults(t *testing.T) {
 	m := boot(t, Bookworm)
 	install(t, m)
 	installLeaker(t, m)
-	if err := m.WriteFile("/usr/local/bin/once", []byte(once), 0o755); err != nil {
-		t.Fatal(err)
+	programs := maps.Clone(hostileFiles)
+	programs["/usr/local/bin/once"] = once
+	for path, text := range programs {
+		if err := m.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var rules strings.Builder
+	rules.WriteString(hostileRule)
 	for _, scene := range faultScenes {
 		rules.WriteString(faultRule(scene))
 	}
@@ -63,6 +71,14 @@ func TestHostFaults(t *testing.T) {
 	t.Run("ReadOnlyAtStart", func(t *testing.T) { checkReadOnlyAtStart(t, m) })
 	t.Run("DiskFull", func(t *testing.T) { checkDiskFull(t, m) })
 	t.Run("DiskFails", func(t *testing.T) { checkDiskFails(t, m) })
+
+	run(t, m, "systemctl", "start", "tcpmemd")
+	t.Run("BusStopped", func(t *testing.T) { checkBusStopped(t, m) })
+	t.Run("BusGone", func(t *testing.T) { checkBusGone(t, m) })
+	t.Run("Journal", func(t *testing.T) { checkJournal(t, m) })
+	t.Run("HostileNames", func(t *testing.T) { checkHostileNames(t, m) })
+	t.Run("SecondDaemon", func(t *testing.T) { checkSecondDaemon(t, m) })
+	t.Run("Damaged", func(t *testing.T) { checkDamaged(t, m) })
 }
 
 const stateDir = "/var/lib/tcpmemd"
@@ -140,7 +156,7 @@ func checkDiskFails(t *testing.T, m *Machine) {
 func startLeaking(t *testing.T, m *Machine, scene string) string {
 	t.Helper()
 	unit := scene + ".service"
-	startService(t, m, unit, fmt.Sprintf("[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/local/bin/once /run/leaked-%s %s -hidden 40 -bytes 50000\n", scene, leakerPath))
+	startService(t, m, unit, fmt.Sprintf("[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/local/bin/once /run/leaked-%s %s -unread 40 -bytes 50000\n", scene, leakerPath))
 	return show(t, m, unit, "InvocationID")
 }
 
@@ -148,7 +164,7 @@ func startLeaking(t *testing.T, m *Machine, scene string) string {
 func waits(t *testing.T, m *Machine, rule, why string) record.Incident {
 	t.Helper()
 	var in record.Incident
-	eventually(t, 90*time.Second, func() string {
+	eventually(t, 3*time.Minute, func() string {
 		var ok bool
 		if in, ok = incidentOf(t, m, rule); !ok {
 			return "no incident of " + rule + "\n" + ask(t, m, "tcpmemctl", "status")
@@ -167,21 +183,33 @@ func waits(t *testing.T, m *Machine, rule, why string) record.Incident {
 // restarted waits until the rule of SCENE.service has restarted it.
 func restarted(t *testing.T, m *Machine, scene, invocation string) {
 	t.Helper()
-	eventually(t, 90*time.Second, func() string {
-		in, ok := incidentOf(t, m, scene)
-		if !ok {
-			return "no incident of " + scene + "\n" + ask(t, m, "tcpmemctl", "status")
-		}
-		for i := range in.Records {
-			if r := in.Records[i].Result; r != nil && r.Outcome == record.Done {
-				return ""
-			}
-		}
-		return "nothing was done\n" + ask(t, m, "tcpmemctl", "incidents", "show", in.ID)
-	})
+	done(t, m, scene, "restart-unit")
 	if show(t, m, scene+".service", "InvocationID") == invocation {
 		t.Errorf("%s.service was not restarted", scene)
 	}
+}
+
+// done waits until a rule's action is.
+func done(t *testing.T, m *Machine, rule, action string) record.Incident {
+	t.Helper()
+	var in record.Incident
+	eventually(t, 3*time.Minute, func() string {
+		var ok bool
+		if in, ok = incidentOf(t, m, rule); !ok {
+			return "no incident of " + rule + "\n" + ask(t, m, "tcpmemctl", "status")
+		}
+		intents := make(map[string]bool)
+		for i := range in.Records {
+			switch rec := &in.Records[i]; {
+			case rec.Intent != nil && rec.Intent.Decision.Action == action:
+				intents[rec.Action] = true
+			case rec.Result != nil && rec.Result.Outcome == record.Done && intents[rec.Action]:
+				return ""
+			}
+		}
+		return action + " is not done\n" + ask(t, m, "tcpmemctl", "incidents", "show", in.ID)
+	})
+	return in
 }
 
 // troubled is "" when status tells of an event, and why.
