@@ -19,11 +19,11 @@ const (
 	full = 100 * time.Millisecond
 )
 
-// accept takes every connection to address and reads none of them, until ctx is
-// done.
+// accept takes every connection to address, or to the socket that systemd
+// passes (sd_listen_fds(3)) where that is "fd", and reads none of them, until
+// ctx is done.
 func accept(ctx context.Context, address string) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp4", address)
+	listener, err := listen(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -44,6 +44,17 @@ func accept(ctx context.Context, address string) error {
 		}
 		held = append(held, conn)
 	}
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	if address != "fd" {
+		var config net.ListenConfig
+		return config.Listen(ctx, "tcp4", address)
+	}
+	const first = 3 // SD_LISTEN_FDS_START
+	passed := os.NewFile(first, "passed")
+	defer passed.Close()
+	return net.FileListener(passed)
 }
 
 // send opens count connections to address and sends size bytes on each, as much
