@@ -197,6 +197,17 @@ func TestVerdictsHaveTheirSeverity(t *testing.T) {
 	}
 }
 
+// What an action answers is told in whole, though a first line is short.
+func TestLongAnswerIsWhole(t *testing.T) {
+	answer := strings.Repeat("a long reason ", 30)
+	for _, message := range []string{answer, "a short one"} {
+		got := event.Resulted(event.Case{}, nil, &record.Result{Outcome: record.Refused, Message: message})
+		if n := strings.Count(got.String(), message); n != 1 {
+			t.Errorf("the answer is there %d times in\n%s", n, got.String())
+		}
+	}
+}
+
 // TestHostileNames: no text moves a cursor, and the first line stays one line
 // of at most 200 bytes, whatever a process calls itself.
 func TestHostileNames(t *testing.T) {

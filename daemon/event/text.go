@@ -241,9 +241,13 @@ func Resulted(c Case, d *record.Decision, r *record.Result) Text {
 	if d != nil {
 		c = c.With(d)
 	}
-	t := c.text(ActionResult, c.name()+actionName(d)+": "+ResultWords(r))
+	line := c.name() + actionName(d) + ": " + ResultWords(r)
+	t := c.text(ActionResult, line)
 	t.step(d)
 	t.outcome(r, nil)
+	if len(line) > MaxLine {
+		t.say("answer", r.Message)
+	}
 	if r.Outcome == record.Delivered || d != nil && d.Touches == "nothing" && r.Outcome == record.Done {
 		t.Severity = Info
 	}

@@ -35,6 +35,7 @@ func TestIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowActing(t, m)
+	t.Run("Busy", func(t *testing.T) { checkBusy(t, m) })
 	t.Run("Observe", func(t *testing.T) { checkIncident(t, m, "observe", 7901) })
 	t.Run("Enforce", func(t *testing.T) { checkIncident(t, m, "enforce", 7911) })
 }
