@@ -106,7 +106,7 @@ func (d *Deed) story() string {
 
 func endWords(s *record.State) string {
 	if s.Why != "" {
-		return prose.Escape(s.Why)
+		return prose.Escape(oneLine(s.Why))
 	}
 	return string(s.End)
 }

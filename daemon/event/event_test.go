@@ -170,9 +170,18 @@ func TestOfTheHost(t *testing.T) {
 		Pool: event.Pool{Used: 90, Max: 100}, Mode: "observe", ModeWhy: "paused: deploying", Steps: []string{"raise-tcp-mem"},
 		Others: []record.Suspect{{Name: "b", Bytes: 7}}, MoreOthers: 4, Incident: "i",
 	}
+	c.Condition, c.RunnersUp = "\ta ||\n\tb", []record.Suspect{{Name: "c", Bytes: 9}}
 	got := event.Firing(c)
 	if want := "pressure: TCP memory is 90 % full (90 B of 100 B): the kernel saves memory; and 5 more"; got.Line != want {
 		t.Errorf("got %s, want %s", got.Line, want)
+	}
+	for _, line := range []string{"condition: a || b", "most is held by: c holds 9 B"} {
+		if !slices.Contains(got.More, line) {
+			t.Errorf("no %q in\n%s", line, got)
+		}
+	}
+	if strings.Contains(got.String(), "\nrule: ") {
+		t.Errorf("it says twice what the rule is about:\n%s", got)
 	}
 	if more := got.String(); !strings.Contains(more, "\nwhat would be done: raise-tcp-mem (observing: paused: deploying)\n") {
 		t.Errorf("in observe mode:\n%s", more)

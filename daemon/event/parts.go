@@ -179,12 +179,15 @@ func shares(parts map[string]int64, sum int64) string {
 
 func (t *Text) numbers(c *Case) {
 	if c.Condition != "" {
-		t.add("condition: " + prose.Escape(c.Condition))
+		t.add("condition: " + prose.Escape(oneLine(c.Condition)))
 	}
 	if len(c.Numbers) > 0 {
 		t.add("numbers: " + NumberWords(c.Numbers))
 	}
 }
+
+// oneLine writes a condition, which may be of several, in one.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // NumberWords lists the values that a condition saw.
 func NumberWords(n record.Numbers) string {

@@ -136,7 +136,9 @@ func Firing(c Case) Text {
 	}
 	t := c.text(RuleFiring, line)
 	t.field("KEYS", strconv.Itoa(1+len(c.Others)+c.MoreOthers))
-	t.say("rule", c.About)
+	if !strings.Contains(t.Line, prose.Escape(c.About)) {
+		t.say("rule", c.About)
+	}
 	t.add(c.since())
 	t.who(&c)
 	for i := range c.Others {

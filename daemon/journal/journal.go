@@ -37,7 +37,6 @@ const (
 type Writer struct {
 	socket string
 	alive  func(pid int, start uint64) bool
-	now    func() time.Time // of the wall clock, for what it says itself
 
 	mu      sync.Mutex
 	waiting []entry // the first is being sent
@@ -59,7 +58,7 @@ type Writer struct {
 // still that of the process which started then, in clock ticks since boot.
 func New(socket string, alive func(pid int, start uint64) bool) *Writer {
 	w := &Writer{
-		socket: socket, alive: alive, now: time.Now,
+		socket: socket, alive: alive,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.run()
@@ -138,9 +137,9 @@ func (w *Writer) run() {
 				return
 			}
 		}
-		switch err := w.send(&e); {
-		case err == nil, errors.Is(err, syscall.EMSGSIZE): // never: entries are bounded
-			if waited := time.Since(e.queued); waited > lateAfter && e.text.Event != event.JournalLate {
+		err := w.send(&e)
+		if err == nil || errors.Is(err, syscall.EMSGSIZE) { // never the latter: entries are bounded
+			if time.Since(e.queued) > lateAfter && e.text.Event != event.JournalLate {
 				w.late++
 			}
 			w.took(e.serial)
@@ -198,7 +197,7 @@ func (w *Writer) report() bool {
 	t := event.Told(&record.Event{ID: event.JournalLate, Text: fmt.Sprintf(
 		"the journal took nothing for %s: %s came late, %d lost", prose.Duration(time.Since(stuck)),
 		prose.Plural(int64(late), "message"), lost)})
-	t.At = w.now()
+	t.At = time.Now()
 	t.Fields = append(t.Fields, event.Field{Name: "LATE", Value: fmt.Sprint(late)}, event.Field{Name: "LOST", Value: fmt.Sprint(lost)})
 	w.Tell(t)
 	return true
