@@ -35,8 +35,9 @@ e2e: ARCHES := $(GOARCH)
 e2e: package    ## install the package on a booted Debian and use it (root)
 	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) go test -tags e2e -count=1 -v -timeout 20m ./packaging/e2e
 
+soak: ARCHES := $(GOARCH)
 soak: package    ## the same daemon for longer: 5 minutes at rest, then leaks, restarts and reloads for SOAK (root)
-	TCPMEMD_E2E_DEB=$(abspath $(DEB)) TCPMEMD_E2E_SOAK=$(SOAK) go test -tags e2e -count=1 -v -timeout 12h -run '^TestAtRest$$' ./packaging/e2e
+	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) TCPMEMD_E2E_SOAK=$(SOAK) go test -tags e2e -count=1 -v -timeout 12h -run '^TestAtRest$$' ./packaging/e2e
 
 fuzz:     ## every fuzz target for FUZZTIME
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { t[++n] = $$1 } /^(ok|\?)/ { for (i = 1; i <= n; i++) print $$2, t[i]; n = 0 }' | \

@@ -66,10 +66,12 @@ var leaks = []struct {
 // TestWalkingSkeleton goes the way of a first day: install, enable, look who
 // holds the TCP memory, stop. TestPackage has the rest of a package's life.
 func TestWalkingSkeleton(t *testing.T) {
-	m := boot(t, Bookworm)
-	if got := ask(t, m, "systemctl", "is-system-running"); got != "running" {
-		t.Errorf("is-system-running = %q, want running\n%s", got, run(t, m, "systemctl", "--failed"))
+	for _, rel := range []Release{Bookworm, Trixie} {
+		t.Run(string(rel), func(t *testing.T) { checkFirstDay(t, boot(t, rel)) })
 	}
+}
+
+func checkFirstDay(t *testing.T, m *Machine) {
 	install(t, m)
 	// Type=notify: this returns once the daemon said READY=1.
 	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
@@ -78,6 +80,12 @@ func TestWalkingSkeleton(t *testing.T) {
 	t.Run("Owners", func(t *testing.T) { checkOwners(t, m) })
 	t.Run("Watchdog", func(t *testing.T) { checkWatchdog(t, m) })
 	t.Run("Stop", func(t *testing.T) { checkStop(t, m) })
+	for unit := range strings.Lines(ask(t, m, "systemctl", "--failed", "--plain", "--no-legend")) {
+		// systemd 257 finds no modules in a container, and says so.
+		if !strings.HasPrefix(unit, "systemd-modules-load.service") {
+			t.Errorf("failed: %s", unit)
+		}
+	}
 }
 
 func checkRunning(t *testing.T, m *Machine) {
