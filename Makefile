@@ -1,12 +1,13 @@
 # Needs Go. race needs a C compiler too, e2e what packaging/e2e lists; both say so.
 VERSION  ?= 0.1.0
 FUZZTIME ?= 30s
+SOAK     ?= 30m
 DIST     ?= dist
-ARCHES   ?= $(shell go env GOARCH)
+ARCHES   ?= amd64 arm64
 
 GOLANGCI := bin/tools/golangci-lint-v2.15.0
 NFPM     := bin/tools/nfpm-v2.45.2
-DEB      := $(DIST)/tcpmemd_$(VERSION)_$(shell go env GOARCH).deb
+GOARCH   := $(shell go env GOARCH)
 LDFLAGS  := -s -w -buildid= -X main.version=$(VERSION)
 
 SHELL       := bash
@@ -15,7 +16,7 @@ export CGO_ENABLED := 0
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
 .DEFAULT_GOAL := build
-.PHONY: build run test race e2e fuzz bench lint generate package clean
+.PHONY: build run test race e2e soak fuzz bench lint generate package clean
 
 build:    ## bin/tcpmemd, bin/tcpmemctl and the actions that tcpmemd starts
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tcpmemd ./cmd/tcpmemctl ./cmd/tcpmemd-action
@@ -30,8 +31,13 @@ race:     ## every test under the race detector, but those of whole daemons, whi
 	@command -v $$(go env CC) >/dev/null || { echo 'race: needs cgo and a C compiler; install gcc'; exit 1; }
 	CGO_ENABLED=1 go test -p 1 -race -skip '^Test(Story|Container|Kill)$$' ./...
 
+e2e: ARCHES := $(GOARCH)
 e2e: package    ## install the package on a booted Debian and use it (root)
-	TCPMEMD_E2E_DEB=$(abspath $(DEB)) go test -tags e2e -count=1 -v -timeout 20m ./packaging/e2e
+	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) go test -tags e2e -count=1 -v -timeout 20m ./packaging/e2e
+
+soak: ARCHES := $(GOARCH)
+soak: package    ## the same daemon for longer: 5 minutes at rest, then leaks, restarts and reloads for SOAK (root)
+	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) TCPMEMD_E2E_SOAK=$(SOAK) go test -tags e2e -count=1 -v -timeout 12h -run '^TestAtRest$$' ./packaging/e2e
 
 fuzz:     ## every fuzz target for FUZZTIME
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { t[++n] = $$1 } /^(ok|\?)/ { for (i = 1; i <= n; i++) print $$2, t[i]; n = 0 }' | \
@@ -46,7 +52,7 @@ lint: $(GOLANGCI)    ## formatting, vet, import directions
 generate: ## what is committed but made by a program
 	go generate ./...
 
-package: $(NFPM)    ## dist/*.deb and checksums, the same bytes from the same commit
+package: $(NFPM)    ## dist: deb, rpm and bill of materials for each of ARCHES, checksums; the same bytes from the same commit
 	VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' packaging/build $(NFPM) $(DIST) $(ARCHES)
 
 clean:

@@ -58,7 +58,6 @@ type action struct {
 	plan     []byte // a lease's
 
 	// Telling only.
-	end  *record.State // what is told is the end of this
 	redo *store.Outbox // what is told was not delivered before
 	text event.Text
 
@@ -132,7 +131,7 @@ func (j *judge) intended(a *action, err error) {
 	}
 	if err != nil {
 		j.blind.log(j, err)
-		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is done that could not be recorded first: " + err.Error()})
+		j.finish(a, record.Result{Outcome: record.Refused, Code: policy.Unrecorded, Message: "nothing is done that could not be recorded first: " + err.Error()})
 		return
 	}
 	if a.dec.Owner == nil || a.dec.Info.Touches != policy.TouchesOwner {
@@ -252,7 +251,7 @@ func (j *judge) lent(a *action, err error) {
 		return
 	}
 	if err != nil {
-		j.finish(a, record.Result{Outcome: record.Refused, Code: "log", Message: "nothing is lent that could not be recorded first: " + err.Error()})
+		j.finish(a, record.Result{Outcome: record.Refused, Code: policy.Unrecorded, Message: "nothing is lent that could not be recorded first: " + err.Error()})
 		return
 	}
 	j.check(a) // once more: the dry run may have taken its time
@@ -308,10 +307,8 @@ func (j *judge) finish(a *action, res record.Result) {
 		Action: a.id, Result: &res,
 	}
 	j.append(&rec, nil)
-	if a.touches() {
+	if told := res.Outcome == record.Delivered || res.Outcome == record.Done || a.redo != nil; a.touches() || !told {
 		j.say(&rec, &a.dec.Record)
-	} else if res.Outcome != record.Delivered && a.redo == nil {
-		j.cfg.Say(a.text, &rec) // at least here
 	}
 	j.lease.unused(a)
 	if a.touches() && a.stage == runs && !a.dry && res.Outcome != record.Refused {

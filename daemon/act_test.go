@@ -26,7 +26,7 @@ func alone() (*judge, *outboxed) {
 	at := record.Stamp{BootID: "boot", BootSeconds: 1000}
 	cfg := Config{
 		Log: slog.New(slog.DiscardHandler), Store: kept, Clock: func() record.Stamp { return at },
-		Say: func(event.Text, *record.Record) {}, Stop: func() string { return "" }, Runner: idle{},
+		Say: func(event.Text) {}, Stop: func() string { return "" }, Runner: idle{},
 	}
 	cfg.Policy.Actions = map[string]policy.ActionInfo{"notify": {Name: "notify", Touches: policy.TouchesNothing}}
 	j := newJudge(&cfg, &Snapshot{}, at)
@@ -180,14 +180,11 @@ func TestRaiseForALeakIsNoHelp(t *testing.T) {
 	j.began = record.Stamp{BootID: "boot", BootSeconds: 990}
 	j.acting = a
 	j.now.Trend.Verdict = &reading.Verdict{Kind: reading.Leak}
-	var verdict record.Verdict
-	j.cfg.Say = func(_ event.Text, rec *record.Record) {
-		if rec.Effect != nil {
-			verdict = rec.Effect.Verdict
-		}
-	}
-	if j.measure(j.cfg.Clock()); verdict != record.NoEffect {
-		t.Errorf("the effect is %q, want %q", verdict, record.NoEffect)
+	var said []event.Text
+	j.cfg.Say = func(t event.Text) { said = append(said, t) }
+	j.measure(j.cfg.Clock())
+	if want := (event.Field{Name: "EFFECT", Value: "no-effect"}); len(said) != 1 || !slices.Contains(said[0].Fields, want) {
+		t.Errorf("said %+v, want %v", said, want)
 	}
 }
 

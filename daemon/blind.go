@@ -18,6 +18,8 @@ type blindness struct {
 	mem  reading.TCPMem     // net.ipv4.tcp_mem as last seen
 	lost int64              // kernel log records lost, as last seen
 	bus  bool               // PID 1 could be asked once
+
+	unrecorded string // why no intent can be made durable, "" where one can
 }
 
 // trouble is one of them: why, and since when.
@@ -97,25 +99,30 @@ func (b *blindness) sample(j *judge) {
 // store looks at whether what is decided can be recorded.
 func (b *blindness) store(j *judge) {
 	h := j.cfg.Store.Health()
-	why := ""
+	b.unrecorded = ""
 	switch {
 	case h.Log.Err != nil:
-		why = "the action log cannot be written: " + h.Log.Err.Error()
+		b.unrecorded = "the action log cannot be written: " + h.Log.Err.Error()
 	case h.State.Err != nil:
-		why = "budgets and leases cannot be written: " + h.State.Err.Error()
+		b.unrecorded = "budgets and leases cannot be written: " + h.State.Err.Error()
+	case h.Busy > 2*intentWait:
+		b.unrecorded = fmt.Sprintf("the disk under the action log has not answered for %s", h.Busy.Round(time.Second))
+	}
+	why := b.unrecorded
+	switch {
+	case why != "":
 	case h.History.Err != nil:
 		why = "readings cannot be recorded: " + h.History.Err.Error()
 	case h.Files.Err != nil:
 		why = "incidents cannot be written: " + h.Files.Err.Error()
-	case h.Busy > 2*intentWait:
-		why = fmt.Sprintf("the disk under the action log has not answered for %s", h.Busy.Round(time.Second))
 	}
 	b.set(j, "log-unwritable", why)
 }
 
 // log takes a failure to record an intent.
 func (b *blindness) log(j *judge, err error) {
-	b.set(j, "log-unwritable", "the action log cannot be written: "+err.Error())
+	b.unrecorded = "the action log cannot be written: " + err.Error()
+	b.set(j, "log-unwritable", b.unrecorded)
 }
 
 // explains reports whether a change of the limits is the lease's own.

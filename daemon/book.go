@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 )
@@ -41,6 +42,9 @@ type page struct {
 	next         record.Point
 	firing       map[string]bool
 	told         []int // the steps that somebody was told by, for any of its keys
+	deeds        []event.Deed
+	moreDeeds    int
+	heard        heard
 	changed      bool
 	saved        record.Stamp
 }
@@ -189,6 +193,9 @@ func (p *page) log(rec *record.Record) {
 			worse(k, d.Owner)
 		}
 	}
+	if rec.Incident == p.ID {
+		p.deed(rec)
+	}
 	if len(p.Records) >= maxRecords {
 		p.LeftOut.Records++
 		return
@@ -289,50 +296,14 @@ func (b *book) write(p *page, now record.Stamp) {
 }
 
 // endAll closes what is open when the daemon stops.
-func (b *book) endAll(now record.Stamp) {
+func (b *book) endAll(now record.Stamp) (ended []*page) {
 	for rule, p := range b.open {
 		stopped(&p.Incident, now)
 		b.write(p, now)
 		delete(b.open, rule)
+		ended = append(ended, p)
 	}
-}
-
-// stopped ends an incident that its daemon does not follow any more.
-func stopped(in *record.Incident, now record.Stamp) {
-	in.Ended, in.End = &now, record.EndStopped
-	for i := range in.Keys {
-		if k := &in.Keys[i]; k.Phase == record.Firing {
-			k.Phase, k.Ended, k.End = record.Ended, &now, record.EndStopped
-		}
-	}
-}
-
-// closeOld closes what an earlier run left open, which was killed. What still
-// fires will be an incident of its own.
-func (j *judge) closeOld(now record.Stamp) {
-	if j.cfg.Archive == nil {
-		return
-	}
-	var old []string
-	for _, in := range j.cfg.Archive.Incidents() {
-		if in.Ended == nil {
-			old = append(old, in.ID)
-		}
-	}
-	if len(old) == 0 {
-		return
-	}
-	j.apart(func() { // it reads the disk
-		for _, id := range old {
-			in, err := j.cfg.Archive.Incident(id)
-			if err != nil {
-				j.log.Warn("close incident of an earlier run", "incident", id, "err", err)
-				continue
-			}
-			stopped(in, now)
-			j.post(func() { j.cfg.Store.SaveIncident(in, j.recorded("incident")) })
-		}
-	})
+	return ended
 }
 
 func pointOf(s *Snapshot, now record.Stamp, r *reading.Reading) record.Point {

@@ -254,7 +254,6 @@ func (d *Daemon) turn(now time.Time) error {
 		if to > from {
 			d.nextScan = time.Time{}
 		}
-		d.cfg.Level(from, d.now)
 		d.judge.level(from)
 		d.told("status", d.cfg.Notify.Status(d.status()))
 	}

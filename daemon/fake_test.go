@@ -162,6 +162,7 @@ func (n *fakeNotifier) note(what string) error {
 
 func (n *fakeNotifier) Ready(string) error  { return n.note("ready") }
 func (n *fakeNotifier) Status(string) error { return n.note("status") }
+func (n *fakeNotifier) Reloading() error    { return n.note("reloading") }
 func (n *fakeNotifier) Stopping() error     { return n.note("stopping") }
 func (n *fakeNotifier) Watchdog() error     { return n.note("watchdog") }
 
@@ -202,7 +203,7 @@ func run(t *testing.T, test func(t *testing.T, r *running), prepare ...func(*fak
 		r.d = newDaemon(Config{
 			Sample: time.Second, Calm: calm, Pressed: pressed, CPU: 0.01,
 			Log: slog.New(slog.DiscardHandler), Notify: r.fakeNotifier,
-			FirstReading: func(*reading.Reading) {}, Level: func(reading.Level, Snapshot) {},
+			FirstReading: func(*reading.Reading) {},
 		})
 		r.d.reader = newReader(r.fakeHost)
 		ctx, cancel := context.WithCancel(t.Context())

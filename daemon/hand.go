@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -208,17 +209,38 @@ func (d *Daemon) reload(ctx context.Context, by *record.Caller) (*api.Reloaded, 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	defer d.reloads(ctx)()
 	p, err := d.cfg.Load(ctx)
 	if err != nil {
-		d.log.Error("reload configuration: what was in force stays", "err", err)
 		_ = d.inLoop(ctx, func() {
 			d.judge.event("reload-failed", "warning", "the configuration is wrong, what was in force stays: "+err.Error(), by)
 		})
 		return nil, &api.ConfigError{Message: err.Error()}
 	}
 	var out *api.Reloaded
-	lerr := d.inLoop(ctx, func() { out = d.judge.reload(p, by) })
+	lerr := d.inLoop(ctx, func() {
+		out = d.judge.reload(p, by)
+		d.publish() // who asks next is told of the new mode
+	})
 	return out, lerr
+}
+
+// reloads tells the service manager that a reload has begun, and with what it
+// gives, that it is over, however it ended. A daemon that is not ready yet does
+// not become it by a reload.
+func (d *Daemon) reloads(ctx context.Context) (over func()) {
+	ctx = context.WithoutCancel(ctx) // whoever asked may be gone by the end
+	began := false
+	_ = d.inLoop(ctx, func() { // it fails where the daemon ends
+		if began = d.ready; began {
+			d.told("reloading", d.cfg.Notify.Reloading())
+		}
+	})
+	return func() {
+		if began {
+			_ = d.inLoop(ctx, func() { d.told("ready", d.cfg.Notify.Ready(d.status())) })
+		}
+	}
 }
 
 // reload takes another policy, and says what that changes.
@@ -244,6 +266,9 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 			out.Removed = append(out.Removed, r.Name)
 		}
 	}
+	for _, what := range j.policy.Broken { // a reload takes no file that is wrong
+		j.event("policy-broken", "info", "over: "+what, nil)
+	}
 	j.policy = p
 	for _, c := range j.engine.Reload(p.Config, now) {
 		j.changed(&c, now)
@@ -258,16 +283,24 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 // rightsMissing says, and records, which enforcing rules cannot act for want of
 // rights.
 func (j *judge) rightsMissing() (notes []string) {
-	for name, info := range j.policy.Actions {
-		if info.Missing != "" && j.enforces(name) {
-			notes = append(notes, fmt.Sprintf(
-				"%s cannot work here: %s; its rules observe. The drop-in /usr/lib/tcpmemd/acting.conf says how to give the service its rights", name, info.Missing))
+	for _, r := range j.lacking() {
+		note := r.Action + " cannot work here: " + r.Missing
+		if r.Fix != "" {
+			note += "; " + r.Fix
+		}
+		notes = append(notes, note+"; these only observe: "+strings.Join(r.Rules, ", "))
+	}
+	for _, n := range notes {
+		if !slices.Contains(j.lacks, n) {
+			j.event("rights-missing", "warning", n, nil)
 		}
 	}
-	slices.Sort(notes)
-	for _, n := range notes {
-		j.event("rights-missing", "warning", n, nil)
+	for _, n := range j.lacks {
+		if !slices.Contains(notes, n) {
+			j.event("rights-missing", "info", "over: "+n, nil)
+		}
 	}
+	j.lacks = notes
 	return notes
 }
 

@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
+	"github.com/tcpmemd/tcpmemd/daemon/event"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store/history"
@@ -31,10 +35,12 @@ type judge struct {
 	now       *Snapshot    // the loop's
 	touched   record.Stamp // when the last action that touched something ended
 	forced    string       // why the daemon may only observe, found while it runs
+	lacks     []string     // which rights, as told
 
 	acting  *action   // the one that touches something
 	telling []*action // the first is under way
 	outbox  outbox
+	alerts  alerts
 	lease   *lease
 	blind   blindness
 	pause   pause
@@ -74,6 +80,9 @@ func (j *judge) start() {
 				Message: "the daemon ended before it knew the result; the action is not repeated",
 			},
 		}, nil)
+		if d := &intent.Intent.Decision; d.Touches != string(policy.TouchesNothing) {
+			j.event("repaired", "warning", fmt.Sprintf("%s of %s for %s had no result, it counts as interrupted: %s", d.Action, intent.Rule, intent.Key, intent.Action), nil)
+		}
 	}
 	j.closeOld(now)
 	j.lease.adopt(j.cfg.Leases, j.now.Sample.Mem)
@@ -96,23 +105,34 @@ func (j *judge) start() {
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 }
 
-// enforces reports whether a rule that may act has the action.
-func (j *judge) enforces(action string) bool {
+// enforcing names the rules that may act and have the action.
+func (j *judge) enforcing(action string) (rules []string) {
 	if j.policy.Mode != policy.Enforce {
-		return false
+		return nil
 	}
 	for _, r := range j.policy.Rules {
-		for i := range r.Steps {
-			if r.Mode == policy.Enforce && r.Steps[i].Action == action {
-				return true
-			}
+		if r.Mode == policy.Enforce && slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return s.Action == action }) {
+			rules = append(rules, r.Name)
 		}
 	}
-	return false
+	return rules
+}
+
+// lacking lists the actions of enforcing rules that cannot work here.
+func (j *judge) lacking() (list []api.MissingRight) {
+	for _, name := range slices.Sorted(maps.Keys(j.policy.Actions)) {
+		info := j.policy.Actions[name]
+		if rules := j.enforcing(name); info.Missing != "" && rules != nil {
+			list = append(list, api.MissingRight{Action: name, Missing: info.Missing, Rules: rules, Fix: info.Remedy})
+		}
+	}
+	return list
 }
 
 // level is called after each change of it.
 func (j *judge) level(from reading.Level) {
+	now := &j.now.Level
+	j.cfg.Say(event.Level(event.Case{At: now.Since, Level: now.Level.String(), Pool: event.PoolOf(&j.now.Sample)}, from.String(), now.Why))
 	if (from > reading.Calm) != (j.now.Level.Level > reading.Calm) {
 		j.ready()
 	}
@@ -189,6 +209,7 @@ func (j *judge) turn(now record.Stamp, fresh bool) {
 	for i := range out.Changes {
 		j.changed(&out.Changes[i], now)
 	}
+	j.alerts.opened(j, now)
 	for i := range out.Decisions {
 		j.decided(out.Decisions[i], now)
 	}
@@ -215,8 +236,8 @@ func (j *judge) input(now record.Stamp, fresh bool) policy.Input {
 		in.Facts.Age = now.Since(j.readAt)
 		in.Overtaken = j.touched.BootID != "" && j.began.BootSeconds < j.touched.BootSeconds
 	}
-	if j.acting != nil {
-		in.Busy = j.acting.id
+	if in.Busy = j.blind.unrecorded; j.acting != nil {
+		in.Busy = policy.UnderWay(j.acting.id)
 	}
 	return in
 }
@@ -247,14 +268,14 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 	if opened {
 		j.book.write(p, now)
 	}
-	if (opened || closed) && !j.tells(c.Rule) {
-		// Nobody else says so.
-		d := policy.Decision{Rule: c.Rule, Keys: []string{c.Key}, Record: record.Decision{Owner: c.State.Owner, Numbers: c.State.Numbers, Condition: c.Rule.When.String(), Level: c.State.Level, Mode: c.State.Mode}}
-		var end *record.State
-		if closed {
-			end = &c.State
-		}
-		j.cfg.Say(j.words(&d, p.ID, end), &rec)
+	switch {
+	case p == nil:
+	case opened:
+		j.alerts.open(p, c)
+	case closed:
+		j.alerts.close(j, p, &c.State, now)
+	case c.State.Phase == record.Firing:
+		j.alerts.joins(j, p, c)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
+	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
@@ -37,6 +38,44 @@ func TestReadyAfterFirstReading(t *testing.T) {
 		r.after(60 * time.Second)
 		checkTimes(t, "ready", r.when("ready", r.start), seconds(3))
 	}, func(h *fakeHost) { h.takes = 3 * time.Second })
+}
+
+// TestReloadIsTold: the service manager learns of a reload's begin and of its
+// end, also where a file is wrong or whoever asked is gone; a daemon that is not
+// ready does not become it by a reload.
+func TestReloadIsTold(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		var broken error
+		r.d.cfg.Load = func(context.Context) (Policy, error) { time.Sleep(time.Second); return Policy{}, broken }
+		reload := func(ctx context.Context) { _ = r.d.Reload(ctx) }
+		reload(t.Context())
+		checkTimes(t, "reloading before it is ready", r.when("reloading", r.start), nil)
+		r.after(9 * time.Second)
+		reload(t.Context())
+		broken = errors.New("boom")
+		reload(t.Context())
+		asks, gone := context.WithTimeout(t.Context(), time.Millisecond)
+		defer gone()
+		reload(asks)
+		checkTimes(t, "reloading", r.when("reloading", r.start), seconds(10, 11, 12))
+		checkTimes(t, "ready", r.when("ready", r.start), seconds(3, 11, 12, 13))
+	}, func(h *fakeHost) { h.takes = 3 * time.Second })
+}
+
+// TestReloadShows: who asks right after a reload is told of the new mode.
+func TestReloadShows(t *testing.T) {
+	run(t, func(t *testing.T, r *running) {
+		r.d.cfg.Load = func(context.Context) (Policy, error) {
+			return Policy{Config: policy.Config{Mode: policy.Enforce}}, nil
+		}
+		r.after(10 * time.Second)
+		if err := r.d.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.d.mode(); got != policy.Enforce {
+			t.Errorf("the mode is %s", got)
+		}
+	})
 }
 
 // TestReadyAfterFailedScan: samples and level do without a scan, and a daemon

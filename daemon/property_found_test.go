@@ -140,7 +140,7 @@ func TestBudgetIsKeptFirst(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		l.store.good()
 	})
-	wantOutcomes(t, log, "refused log")
+	wantOutcomes(t, log, "refused "+policy.Unrecorded)
 }
 
 // What waited to be told when the daemon stopped is told by the next.
@@ -154,7 +154,7 @@ func TestStoppedBeforeTelling(t *testing.T) {
 			a.dec.Info.Touches = policy.TouchesNothing
 			j.telling = append(j.telling, a)
 		}
-		j.cfg.Say = func(event.Text, *record.Record) {}
+		j.cfg.Say = func(event.Text) {}
 		j.interrupt()
 		if len(kept.ids) != 2 {
 			t.Errorf("%d are kept, want both", len(kept.ids))
@@ -204,11 +204,16 @@ func TestIncidentOfAKilledDaemon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := record.Stamp{BootID: "boot", BootSeconds: 7}
 		kept := &incidentsOnly{left: record.Incident{ID: "i1", Keys: []record.KeyState{{Key: "host", Phase: record.Firing}}}}
-		j := newJudge(&Config{Log: slog.New(slog.DiscardHandler), Store: kept, Archive: kept}, &Snapshot{}, at)
+		var said []event.Text
+		say := func(t event.Text) { said = append(said, t) }
+		j := newJudge(&Config{Log: slog.New(slog.DiscardHandler), Store: kept, Archive: kept, Say: say, Clock: func() record.Stamp { return at }}, &Snapshot{}, at)
 		j.apart, j.post = func(f func()) { f() }, func(f func()) { f() }
 		j.closeOld(at)
 		if in := kept.saved; in == nil || in.Ended == nil || *in.Ended != at || in.End != record.EndStopped || in.Keys[0].Phase != record.Ended {
 			t.Errorf("kept %+v, want it ended", in)
+		}
+		if len(said) != 1 || said[0].Event != event.RuleEnded || said[0].Severity != event.Warning {
+			t.Errorf("said %+v, want its end", said)
 		}
 	})
 }

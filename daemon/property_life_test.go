@@ -49,13 +49,13 @@ func (w *world) begin(law *lawSpec) *life {
 	w.note("the daemon starts, mode %s", law.Mode)
 	cfg := Config{
 		Version: "1", Sample: law.Sample, Calm: law.Calm, Pressed: law.Pressed, CPU: 0.01,
-		Log: slog.New(slog.DiscardHandler), Notify: silent{}, FirstReading: func(*reading.Reading) {}, Level: func(reading.Level, Snapshot) {},
+		Log: slog.New(slog.DiscardHandler), Notify: silent{}, FirstReading: func(*reading.Reading) {},
 		Policy: law.Policy, Memory: w.kept.memory(), Unfinished: w.kept.unfinished(), Leases: w.kept.leases, Outbox: w.kept.waiting(),
 		Runner: hands{l},
 		Clock:  func() record.Stamp { w.mu.Lock(); defer w.mu.Unlock(); return w.stamp() },
 		Paused: func() PauseState { w.mu.Lock(); defer w.mu.Unlock(); return PauseState{Why: w.paused} },
 		Stop:   func() string { w.mu.Lock(); defer w.mu.Unlock(); return w.stop },
-		Say:    func(event.Text, *record.Record) {},
+		Say:    func(event.Text) {},
 	}
 	if w.lost {
 		now := w.stamp()
@@ -83,6 +83,7 @@ type silent struct{}
 
 func (silent) Ready(string) error  { return nil }
 func (silent) Status(string) error { return nil }
+func (silent) Reloading() error    { return nil }
 func (silent) Stopping() error     { return nil }
 func (silent) Watchdog() error     { return nil }
 

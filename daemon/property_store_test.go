@@ -302,7 +302,7 @@ func (s *shelf) AppendHistory(*history.Entry) {}
 func (s *shelf) Health() store.Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := store.Health{Log: store.Condition{Err: s.lastFail[laneLog]}}
+	h := store.Health{Log: store.Condition{Err: s.lastFail[laneLog]}, State: store.Condition{Err: s.lastFail[laneSmall]}}
 	if !s.busy.IsZero() {
 		h.Busy = time.Since(s.busy)
 	}

@@ -29,7 +29,7 @@ func TestRun(t *testing.T) {
 		Version: "1.2.3", Socket: socket, TableBytes: 1 << 20, CPU: 1,
 		Sample: 100 * time.Millisecond, Calm: time.Hour, Pressed: time.Hour,
 		Log: slog.New(slog.DiscardHandler), Notify: notify,
-		FirstReading: func(r *reading.Reading) { first <- r }, Level: func(reading.Level, Snapshot) {},
+		FirstReading: func(r *reading.Reading) { first <- r },
 	}
 	d, err := New(t.Context(), cfg)
 	if err != nil {

@@ -29,10 +29,8 @@ type Config struct {
 
 	Log    *slog.Logger
 	Notify Notifier
-	// FirstReading and Level tell a person what was seen: the first full
-	// reading, and each change of level. They must not block.
+	// FirstReading shows a person the first full reading. It must not block.
 	FirstReading func(*reading.Reading)
-	Level        func(from reading.Level, s Snapshot)
 
 	// Policy is what is decided by, Memory what earlier runs had spent of its
 	// budgets. Unfinished are intents of theirs without a result, Leases and
@@ -50,9 +48,11 @@ type Config struct {
 	// Both are asked right before acting, too, and must not block.
 	Paused func() PauseState
 	Stop   func() string
-	// Say tells the journal or the terminal what was decided and done. It must
-	// not block.
-	Say func(event.Text, *record.Record)
+	// Say tells the journal or the terminal what was decided, done and seen. It
+	// must not block. Undelivered counts what the journal has not taken yet, and
+	// what is lost; nil where there is none.
+	Say         func(event.Text)
+	Undelivered func() (waiting int, lost int64)
 
 	// Archive reads back what was recorded, History is the folder of recorded
 	// readings; nil and "" where nothing is recorded.
@@ -73,6 +73,7 @@ type Config struct {
 type Notifier interface {
 	Ready(status string) error
 	Status(text string) error
+	Reloading() error
 	Stopping() error
 	Watchdog() error
 }
@@ -115,7 +116,7 @@ func (c Config) withDefaults() Config {
 		c.Stop = func() string { return "" }
 	}
 	if c.Say == nil {
-		c.Say = func(event.Text, *record.Record) {}
+		c.Say = func(event.Text) {}
 	}
 	if c.Clock == nil {
 		start := time.Now()

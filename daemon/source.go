@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,12 +126,22 @@ func (s *source) Info(ctx context.Context, sock *reading.Socket) (info *api.TCPI
 	return info, err
 }
 
-// Doctor looks at what the host and the daemon's rights allow.
+// Doctor looks at what the host and the daemon's rights allow, and at the rights
+// of the actions that its policy may need.
 func (s *source) Doctor(ctx context.Context) (checks []api.DoctorCheck, err error) {
 	if derr := s.d.reader.do(ctx, func() { checks, err = s.d.reader.host.Doctor(ctx) }); derr != nil {
 		return nil, derr
 	}
-	return checks, err
+	lerr := s.d.inLoop(ctx, func() {
+		for _, r := range s.d.judge.lacking() {
+			what := r.Missing
+			if r.Fix != "" {
+				what += "; " + r.Fix
+			}
+			checks = append(checks, api.NewDoctorCheck("action "+r.Action, api.DoctorMissing, what, "these rules only observe: "+strings.Join(r.Rules, ", ")))
+		}
+	})
+	return checks, errors.Join(err, lerr)
 }
 
 // ownCost is what this process has used (getrusage(2), /proc/self/statm).

@@ -166,6 +166,10 @@ func (j *judge) ruleKey(r *policy.Rule, k *policy.KeyStatus) api.RuleKey {
 // conduct is what the daemon may do at present, and what stands against it.
 func (j *judge) conduct() *api.Conduct {
 	c := &api.Conduct{Stop: j.cfg.Stop(), Pause: pauseOf(j.pause.state), Rules: j.rules()}
+	if j.cfg.Undelivered != nil {
+		waiting, lost := j.cfg.Undelivered()
+		c.Journal = &api.Journal{Waiting: waiting, Lost: lost}
+	}
 	switch why := j.why(); {
 	case why != "":
 		c.ModeWhy = why
@@ -184,23 +188,7 @@ func (j *judge) conduct() *api.Conduct {
 		b := j.blind.open[id]
 		c.Blind = append(c.Blind, api.Blindness{ID: id, Text: b.why, Since: b.since.At.UTC()})
 	}
-	for name, info := range j.policy.Actions {
-		if info.Missing == "" {
-			continue
-		}
-		var rules []string
-		for _, r := range j.policy.Rules {
-			if slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return s.Action == name }) {
-				rules = append(rules, r.Name)
-			}
-		}
-		if rules != nil && j.enforces(name) {
-			c.Rights = append(c.Rights, api.MissingRight{
-				Action: name, Missing: info.Missing, Rules: rules,
-				Fix: "a drop-in of tcpmemd.service that gives these rights: see tcpmemd(8)",
-			})
-		}
-	}
+	c.Rights = j.lacking()
 	return c
 }
 

@@ -20,7 +20,7 @@ const maxTelling = 32
 // other, beside what touches.
 func (j *judge) queueTelling(a *action) {
 	if a.text.Line == "" {
-		a.text = j.words(&a.dec, a.incident, a.end)
+		a.text = j.words(&a.dec, a.incident)
 	}
 	if len(j.telling) > maxTelling {
 		now := j.cfg.Clock()
@@ -112,7 +112,7 @@ func (j *judge) tellEnd(c *policy.Change, p *page, now record.Stamp) {
 				Condition: c.Rule.When.String(), Owner: state.Owner, RunnersUp: []record.Suspect{},
 			},
 		}
-		a := &action{id: j.newID("a"), dec: d, incident: p.ID, began: now, end: &state}
+		a := &action{id: j.newID("a"), dec: d, incident: p.ID, began: now, text: j.ending(p, &state, now)}
 		j.append(&record.Record{
 			ID: j.newID("d"), Stamp: now, Kind: record.KindDecision, Incident: p.ID, Rule: c.Rule.Name, Key: c.Key,
 			Action: a.id, Decision: &d.Record,

@@ -35,7 +35,9 @@ func (d *Daemon) wind() {
 	defer cancel()
 	j.lease.stop(ctx)
 	now := j.cfg.Clock()
-	j.book.endAll(now)
+	for _, p := range j.book.endAll(now) {
+		j.alerts.close(j, p, &record.State{End: record.EndStopped, Why: "tcpmemd stops; what still fires then is an incident of its own"}, now)
+	}
 	j.cfg.Store.SaveBudgets(j.engine.Memory(), j.recorded("budgets"))
 	j.event("daemon-stopped", "info", "tcpmemd stopped", nil)
 }
@@ -108,6 +110,49 @@ func (j *judge) abandon() {
 		a.stage = over
 	}
 	j.acting, j.telling, j.lease.ending = nil, nil, false
+}
+
+// stopped ends an incident that its daemon does not follow any more.
+func stopped(in *record.Incident, now record.Stamp) {
+	in.Ended, in.End = &now, record.EndStopped
+	for i := range in.Keys {
+		if k := &in.Keys[i]; k.Phase == record.Firing {
+			k.Phase, k.Ended, k.End = record.Ended, &now, record.EndStopped
+		}
+	}
+}
+
+// closeOld closes what an earlier run left open, which was killed. What still
+// fires will be an incident of its own.
+func (j *judge) closeOld(now record.Stamp) {
+	if j.cfg.Archive == nil {
+		return
+	}
+	var old []string
+	for _, in := range j.cfg.Archive.Incidents() {
+		if in.Ended == nil {
+			old = append(old, in.ID)
+		}
+	}
+	if len(old) == 0 {
+		return
+	}
+	j.apart(func() { // it reads the disk
+		for _, id := range old {
+			in, err := j.cfg.Archive.Incident(id)
+			if err != nil {
+				j.log.Warn("close incident of an earlier run", "incident", id, "err", err)
+				continue
+			}
+			stopped(in, now)
+			j.post(func() {
+				j.cfg.Store.SaveIncident(in, j.recorded("incident"))
+				j.alerts.close(j, &page{Incident: *in, heard: heard{alert: true}}, &record.State{
+					End: record.EndStopped, Why: "tcpmemd was ended and did not see it end; what still fires is an incident of its own",
+				}, now)
+			})
+		}
+	})
 }
 
 // maxSockets is how many sockets of a target are kept: the biggest.

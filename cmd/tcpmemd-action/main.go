@@ -4,7 +4,9 @@
 //
 //	tcpmemd-action NAME              serves the action
 //	tcpmemd-action --launch ...      executes a plugin with the rights it declared
-//	tcpmemd-action --end-leases FILE gives back what a daemon that ended had lent
+//	tcpmemd-action --end-leases FILE UNIT
+//	                                 gives back what a daemon that ended had lent,
+//	                                 unless systemd starts its unit again
 package main
 
 import (
@@ -27,8 +29,8 @@ func main() {
 	if len(args) > 0 && args[0] == "--launch" {
 		os.Exit(launch.Main(args[1:]))
 	}
-	if len(args) == 2 && args[0] == "--end-leases" {
-		os.Exit(endLeases(context.Background(), args[1], "/proc", os.Stderr))
+	if len(args) == 3 && args[0] == "--end-leases" {
+		os.Exit(endLeases(context.Background(), args[1], "/proc", unitComesBack(args[2]), os.Stderr))
 	}
 	if len(args) == 1 {
 		if a := builtin.Find(version, args[0]); a != nil {

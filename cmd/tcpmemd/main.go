@@ -17,6 +17,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/ability"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
+	"github.com/tcpmemd/tcpmemd/daemon/journal"
 	"github.com/tcpmemd/tcpmemd/daemon/sdnotify"
 )
 
@@ -24,7 +25,7 @@ import (
 var version = "0.1.0-dev"
 
 // Exit codes; the unit does not restart the daemon after usage and
-// configuration.
+// configuration. Go ends a crash with usage's, so the unit has it abort.
 const (
 	exitOK            = 0
 	exitFailure       = 1
@@ -53,18 +54,19 @@ func run() int {
 	out, errs := newLines(os.Stdout), newLines(os.Stderr)
 	defer out.flush(flushTime)
 	defer errs.flush(flushTime)
-	say := &speaker{out: out, version: version, journal: os.Getenv("JOURNAL_STREAM") != "", journald: journald{socket: journalSocket}}
+	say := &speaker{out: out, version: version}
+	if !flags.check && toJournal(os.Getenv, os.Stdout, os.Stderr) {
+		say.journal = journal.New(journal.Socket, aliveIn("/proc"))
+	}
 	log := slog.New(say.handler(errs))
 
 	loaded, broken := config.Load(config.Options{File: flags.config})
 	if flags.check {
 		return check(flags, loaded, broken)
 	}
-	if broken != nil {
-		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", broken)
-		if flags.config != "" {
-			return exitConfiguration
-		}
+	if broken != nil && flags.config != "" {
+		say.fail(errs, broken)
+		return exitConfiguration
 	}
 
 	// The heap is small and holds few pointers: collecting more often costs
@@ -72,13 +74,16 @@ func run() int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(40)
 	}
+	// Where the journal goes, it takes standard output and error with it: a write
+	// to them would end a Go program, even where the service has SIGPIPE ignored.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	_, cfg, err := assemble(ctx, loaded, broken, flags, log)
 	var d *daemon.Daemon
 	if err == nil {
 		cfg.Notify = sdnotify.New(os.Getenv)
-		cfg.FirstReading, cfg.Level, cfg.Say = say.firstReading, say.level, say.event
+		cfg.FirstReading, cfg.Say, cfg.Undelivered = say.firstReading, say.event, say.undelivered()
 		d, err = daemon.New(ctx, cfg)
 	}
 	if err == nil {
@@ -87,10 +92,11 @@ func run() int {
 		err = d.Run(ctx)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", err)
+		say.fail(errs, err)
+		say.end(flushTime)
 		return exitFailure
 	}
-	say.end()
+	say.end(flushTime)
 	return exitOK
 }
 

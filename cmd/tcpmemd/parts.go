@@ -123,7 +123,6 @@ func assemble(ctx context.Context, loaded config.Loaded, broken error, f flags, 
 		forced = append(forced, "the configuration is broken: "+firstLine(broken))
 	}
 	if err != nil {
-		log.Error("load policy: what is wrong is left out, and nothing is touched", "err", err)
 		pol.Broken = append(pol.Broken, err.Error())
 		forced = append(forced, "a policy file is broken: "+firstLine(err))
 	}
@@ -236,7 +235,7 @@ func (p *parts) policy(ctx context.Context, loaded config.Loaded) (daemon.Policy
 		Origin: func(name string) string { return rules.Origins["rule."+name+".when"].String() },
 		OptOut: optOut(c.OptOut, c.Protect),
 	}
-	if c.Mode == policy.Enforce {
+	if c.Mode == policy.Enforce && can.Infos()["destroy-sockets"].Missing == "" { // the probe needs the same rights
 		vanish, perr := sockdiag.ProbeOrphans(ctx)
 		if perr != nil {
 			p.log.Warn("whether destroyed orphans vanish could not be found out: none are destroyed", "err", perr)

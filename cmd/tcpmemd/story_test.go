@@ -45,7 +45,6 @@ until = 'owner.share < 0.05'
 cooldown = "15m"
 [[rule.story.step]]
 action = "notify"
-journal = false
 command = ["/usr/bin/tee", "-a", "%[3]s"]
 [[rule.story.step]]
 action = "signal-process"

@@ -83,17 +83,33 @@ func (a *Abilities) ask(ctx context.Context, name string) policy.ActionInfo {
 
 // InfoOf takes from a description what the guards must know.
 func InfoOf(d remediate.Description) policy.ActionInfo {
-	return policy.ActionInfo{
+	info := policy.ActionInfo{
 		Name: d.Name, Touches: policy.Touches(d.Touches), Evidence: d.Evidence, EvidenceShare: d.EvidenceShare,
 		Connections: d.Connections, Lease: d.Lease, NeedsSockets: d.NeedsSockets, Capabilities: d.Capabilities,
-		Missing: missing(d),
 	}
+	if lacks := missing(d); len(lacks) > 0 {
+		info.Missing, info.Remedy = "it lacks "+strings.Join(lacks, ", "), remedy(d.Name, lacks)
+	}
+	return info
 }
 
-// missing says which of its rights this process could not hand to an action,
-// "" where none.
-func missing(d remediate.Description) string {
-	var lacks []string
+// dropIns are where the package keeps what opens the unit's sandbox for each of
+// its actions.
+const dropIns = "/usr/lib/tcpmemd/acting"
+
+// remedy says what an administrator does about an action's lack.
+func remedy(action string, lacks []string) string {
+	switch {
+	case builtin.Find("", action) == nil:
+		return "give the service these rights by a drop-in, see tcpmemd(8)"
+	case slices.Contains(lacks, "CAP_SYS_ADMIN"): // the unit has it, and own-namespace.conf takes it
+		return "remove the drop-in own-namespace.conf, the action enters other namespaces, and install " + dropIns + "/" + action + ".conf"
+	}
+	return "install the drop-in " + dropIns + "/" + action + ".conf"
+}
+
+// missing lists which of its rights this process could not hand to an action.
+func missing(d remediate.Description) (lacks []string) {
 	set, err := capability.NewPid2(0)
 	if err == nil {
 		err = set.Load()
@@ -107,16 +123,26 @@ func missing(d remediate.Description) string {
 			lacks = append(lacks, name)
 		}
 	}
+	if slices.Contains([]string{"destroy-sockets", "restart-unit"}, d.Name) && !hasTCP() {
+		lacks = append(lacks, "TCP for its probe of orphans")
+	}
 	if d.Name == "raise-tcp-mem" && unix.Access("/proc/sys/net/ipv4/tcp_mem", unix.W_OK) != nil {
-		lacks = append(lacks, "a writable /proc/sys/net/ipv4/tcp_mem")
+		lacks = append(lacks, "a writable net.ipv4.tcp_mem")
 	}
 	if d.Name == "restart-unit" && os.Geteuid() != 0 {
 		lacks = append(lacks, "the rights of root, whom PID 1 obeys")
 	}
-	if len(lacks) == 0 {
-		return ""
+	return lacks
+}
+
+// hasTCP reports whether a TCP socket can be made (RestrictAddressFamilies=).
+func hasTCP() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
 	}
-	return "it lacks " + strings.Join(lacks, ", ")
+	_ = unix.Close(fd) // it was only tried
+	return true
 }
 
 func capabilityOf(name string) (capability.Cap, bool) {

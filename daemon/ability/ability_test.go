@@ -52,12 +52,21 @@ func TestBuiltIn(t *testing.T) {
 
 func TestMissingRights(t *testing.T) {
 	// No process has a capability that does not exist.
-	why := missing(remediate.Description{Name: "x", Capabilities: []string{"CAP_DO_WHAT_I_MEAN"}})
-	if !strings.Contains(why, "CAP_DO_WHAT_I_MEAN") {
-		t.Errorf("missing: %q", why)
+	const none = "CAP_DO_WHAT_I_MEAN"
+	for name, remedy := range map[string]string{
+		"x":              "by a drop-in",
+		"signal-process": "/usr/lib/tcpmemd/acting/signal-process.conf",
+	} {
+		info := InfoOf(remediate.Description{Name: name, Capabilities: []string{none}})
+		if !strings.Contains(info.Missing, none) || !strings.Contains(info.Remedy, remedy) {
+			t.Errorf("%s lacks %q, remedy %q", name, info.Missing, info.Remedy)
+		}
 	}
-	if why := missing(remediate.Description{Name: "x"}); why != "" {
-		t.Errorf("needs nothing, and lacks %q", why)
+	if r := remedy("destroy-sockets", []string{"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}); !strings.Contains(r, "own-namespace.conf") {
+		t.Errorf("without a capability of the unit itself: %q", r)
+	}
+	if info := InfoOf(remediate.Description{Name: "x"}); info.Missing != "" || info.Remedy != "" {
+		t.Errorf("needs nothing, and lacks %q", info.Missing)
 	}
 }
 

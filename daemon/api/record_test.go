@@ -137,4 +137,7 @@ func TestConduct(t *testing.T) {
 	if got := strings.Join(names, " "); got != "leaking-service slow-peer" || doc.RulesLoaded != 3 || *doc.Stop != host.Conduct.Stop {
 		t.Errorf("rules %q of %d, stop %v", got, doc.RulesLoaded, *doc.Stop)
 	}
+	if j := doc.Journal; j == nil || j.Waiting != 2 || j.Lost != 1 {
+		t.Errorf("journal %+v", j)
+	}
 }

@@ -78,6 +78,7 @@ type Conduct struct {
 	Blind   []Blindness
 	Rights  []MissingRight
 	Rules   []RuleState
+	Journal *Journal // nil where nothing is told to it
 }
 
 // Pause is a time in which nothing is touched.

@@ -37,8 +37,16 @@ type Status struct {
 	Blind       []Blindness `json:"blind"`
 	// RightsMissing are those that rules want in vain.
 	RightsMissing []MissingRight `json:"rights_missing"`
-	Gaps          []reading.Gap  `json:"gaps"`
-	Cost          *Cost          `json:"cost"`
+	// Journal is null where the daemon tells a terminal.
+	Journal *Journal      `json:"journal"`
+	Gaps    []reading.Gap `json:"gaps"`
+	Cost    *Cost         `json:"cost"`
+}
+
+// Journal counts what was to be told and is not delivered.
+type Journal struct {
+	Waiting int   `json:"waiting"` // tried again until the journal takes it
+	Lost    int64 `json:"lost"`    // since the daemon started, for want of room
 }
 
 // Cost is what the daemon itself has used.
@@ -92,7 +100,7 @@ func StatusFrom(m Meta, s State) *Status {
 	if c := s.Conduct; c != nil {
 		doc.ModeWhy, doc.Pause, doc.Stop = known(c.ModeWhy), c.Pause, known(c.Stop)
 		doc.Rules, doc.RulesLoaded = busy(c.Rules), len(c.Rules)
-		doc.Blind, doc.RightsMissing = list(c.Blind), list(c.Rights)
+		doc.Blind, doc.RightsMissing, doc.Journal = list(c.Blind), list(c.Rights), c.Journal
 		doc.Memory.lease(c.Lease)
 	}
 	if s.Reading == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +129,20 @@ func (t *Tree) Hybrid() bool { return t.hybrid }
 
 // Mountpoint is where the hierarchy is mounted, "" where there is none.
 func (t *Tree) Mountpoint() string { return t.mount.point }
+
+// IDAt is the id of what is at a path just now, 0 where nothing is or it cannot
+// be told. A unit that was started anew has another one.
+func (t *Tree) IDAt(path Path) ID {
+	below, ok := strings.CutPrefix(string(path), strings.TrimSuffix(t.mount.root, "/")+"/")
+	if t.root == nil || !ok || below == "" {
+		return 0
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(t.fd(), below, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0
+	}
+	return ID(st.Ino)
+}
 
 // Handles reports whether an id can be resolved at once; the error says why
 // not (open_by_handle_at(2) needs CAP_DAC_READ_SEARCH, and a system call

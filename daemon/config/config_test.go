@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -160,7 +162,29 @@ func TestBrokenFileIsLeftOut(t *testing.T) {
 	}
 }
 
-const commentsFile = "../../etc/tcpmemd/tcpmemd.toml"
+// What is packed as /etc/tcpmemd/tcpmemd.toml never changes: to dpkg it is a
+// conffile, and of one that both sides have changed an upgrade asks, which ends
+// an unattended one.
+func TestConffile(t *testing.T) {
+	const path = "../../packaging/root/etc/tcpmemd/tcpmemd.toml"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := builtIn()
+	if err := l.apply(path, data); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(builtIn(), l); diff != "" {
+		t.Errorf("as shipped it changes something (-want +got):\n%s", diff)
+	}
+	const released = "2c7ded6b4aeefe7b9b7cc4b7d0f85376367e52cc2cf6aa7387d596f20806ade5"
+	if got := fmt.Sprintf("%x", sha256.Sum256(data)); got != released {
+		t.Errorf("%s has changed: its sum is %s, released was %s", path, got, released)
+	}
+}
+
+const commentsFile = "../../packaging/root/usr/share/doc/tcpmemd/examples/tcpmemd.toml"
 
 func TestCommentsFile(t *testing.T) {
 	data, err := os.ReadFile(commentsFile)

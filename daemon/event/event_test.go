@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -46,10 +47,10 @@ func TestCatalogueIsWhole(t *testing.T) {
 			t.Errorf("%s: its id or message id is there twice", k.ID)
 		}
 		ids[k.ID], messages[k.MessageID] = true, true
-		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(k.MessageID) || k.Title == "" {
-			t.Errorf("%s: message id %q, title %q", k.ID, k.MessageID, k.Title)
+		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(k.MessageID) || k.Title == "" || k.Means == "" {
+			t.Errorf("%s: message id %q, title %q, meaning %q", k.ID, k.MessageID, k.Title, k.Means)
 		}
-		if k.Severity != event.Info && k.Do == "" {
+		if (k.Severity == event.Warning || k.Severity == event.Critical) && k.Do == "" {
 			t.Errorf("%s: nobody is told what to do", k.ID)
 		}
 	}
@@ -59,7 +60,8 @@ func TestCatalogueIsWhole(t *testing.T) {
 		}
 	}
 	for _, id := range constants {
-		if id != event.Info && id != event.Warning && id != event.Critical && !ids[id] {
+		severities := []string{event.Critical, event.Warning, event.Info, event.Notice, event.Debug}
+		if !slices.Contains(severities, id) && !ids[id] {
 			t.Errorf("%s is not in the catalogue", id)
 		}
 	}
@@ -132,7 +134,7 @@ func TestTexts(t *testing.T) {
 		"r-5":  "leaking-service: acts: restart-unit on task-queue.service, which holds 251.0 MiB",
 		"r-6":  "leaking-service: restart-unit on task-queue.service: done after 3 s: restarted, and destroyed 2 orphans that it left",
 		"r-7":  "leaking-service: restart-unit on task-queue.service: helped, target 251.0 MiB -> 1.0 MiB, pool 295.0 MiB -> 47.0 MiB",
-		"r-8":  "leaking-service: over for task-queue.service after 5 min: over: tcp.fill < 0.5",
+		"r-8":  "leaking-service: over for task-queue.service after 5 min: tcp.fill < 0.5",
 		"r-9":  "leaking-service: held: restart-unit on task-queue.service: the budget of 1 per 1h is spent: unit system/task-queue.service restart-unit",
 		"r-10": `slow-peer: would do destroy-sockets on prod/checkout-7d9f (worker), which holds 40.0 MiB; the rule's mode is "observe"`,
 		"r-11": "tcpmemd: paused for 1h: deploying",
@@ -146,8 +148,8 @@ who: task-queue.service, service, unit task-queue.service, pid 412 task-queue, u
 holds: 251.0 MiB in 1203 sockets: owned 98 %, orphan 2 %; known by fd 98 %, last-seen 2 %
 verdict: leak: 900 of its sockets are in close-wait; its queues have not moved for 5 min
 numbers: owner.share = 0.85, owner.verdict = "leak", tcp.fill = 0.87
-what is done: restart-unit
-more: tcpmemctl explain i-20261122T081500-leaking-service`
+what is done, while it lasts: restart-unit
+more: tcpmemctl incidents show i-20261122T081500-leaking-service`
 	if diff := cmp.Diff("rule: one service's share keeps growing\n"+want, strings.Join(got["r-2"].More, "\n")); diff != "" {
 		t.Errorf("firing: (-want +got)\n%s", diff)
 	}
@@ -168,9 +170,18 @@ func TestOfTheHost(t *testing.T) {
 		Pool: event.Pool{Used: 90, Max: 100}, Mode: "observe", ModeWhy: "paused: deploying", Steps: []string{"raise-tcp-mem"},
 		Others: []record.Suspect{{Name: "b", Bytes: 7}}, MoreOthers: 4, Incident: "i",
 	}
+	c.Condition, c.RunnersUp = "\ta ||\n\tb", []record.Suspect{{Name: "c", Bytes: 9}}
 	got := event.Firing(c)
 	if want := "pressure: TCP memory is 90 % full (90 B of 100 B): the kernel saves memory; and 5 more"; got.Line != want {
 		t.Errorf("got %s, want %s", got.Line, want)
+	}
+	for _, line := range []string{"condition: a || b", "most is held by: c holds 9 B"} {
+		if !slices.Contains(got.More, line) {
+			t.Errorf("no %q in\n%s", line, got)
+		}
+	}
+	if strings.Contains(got.String(), "\nrule: ") {
+		t.Errorf("it says twice what the rule is about:\n%s", got)
 	}
 	if more := got.String(); !strings.Contains(more, "\nwhat would be done: raise-tcp-mem (observing: paused: deploying)\n") {
 		t.Errorf("in observe mode:\n%s", more)
@@ -180,17 +191,28 @@ func TestOfTheHost(t *testing.T) {
 // What did not help is louder than what did.
 func TestVerdictsHaveTheirSeverity(t *testing.T) {
 	for v, want := range map[record.Verdict]string{
-		record.Helped: event.Info, record.NoEffect: event.Warning, record.Worse: event.Critical, record.NotMeasured: event.Info,
+		record.Helped: event.Notice, record.NoEffect: event.Warning, record.Worse: event.Critical, record.NotMeasured: event.Notice,
 	} {
 		if got := event.Measured(event.Case{}, nil, &record.Effect{Verdict: v, Why: "x"}); got.Severity != want {
 			t.Errorf("%s is %s, want %s", v, got.Severity, want)
 		}
 	}
 	for o, want := range map[record.Outcome]string{
-		record.Done: event.Info, record.Delivered: event.Info, record.Failed: event.Warning, record.Interrupted: event.Warning,
+		record.Done: event.Warning, record.Delivered: event.Info, record.Failed: event.Warning, record.Interrupted: event.Warning,
 	} {
 		if got := event.Resulted(event.Case{}, nil, &record.Result{Outcome: o}); got.Severity != want {
 			t.Errorf("%s is %s, want %s", o, got.Severity, want)
+		}
+	}
+}
+
+// What an action answers is told in whole, though a first line is short.
+func TestLongAnswerIsWhole(t *testing.T) {
+	answer := strings.Repeat("a long reason ", 30)
+	for _, message := range []string{answer, "a short one"} {
+		got := event.Resulted(event.Case{}, nil, &record.Result{Outcome: record.Refused, Message: message})
+		if n := strings.Count(got.String(), message); n != 1 {
+			t.Errorf("the answer is there %d times in\n%s", n, got.String())
 		}
 	}
 }
@@ -233,5 +255,137 @@ func TestHostileNames(t *testing.T) {
 		check("result", event.Resulted(c, d, &record.Result{Outcome: record.Failed, Code: name, Message: name, Changes: []record.Change{{What: name, Before: name, After: name}}}))
 		check("effect", event.Measured(c, d, &record.Effect{Verdict: record.Worse, Why: name}))
 		check("told", event.Told(&record.Event{ID: name, Text: name}))
+	}
+}
+
+// TestEnded: how long, what was done, whether it helped; in the line the newest.
+func TestEnded(t *testing.T) {
+	owner := &record.Suspect{Key: "system/x.service", Name: "x.service", Unit: "x.service", Manager: "system", UnitVerified: true, Bytes: 200 << 20}
+	d := &record.Decision{Action: "restart-unit", Touches: "owner", Owner: owner, Step: 2}
+	c := event.Case{
+		Incident: "i-1", Rule: "leak", Key: owner.Key, Owner: owner, At: apitest.At, Since: apitest.At.Add(-time.Hour),
+		Pool: event.Pool{Used: 10 << 20, Pressure: 225 << 20, Max: 337 << 20}, Worst: event.Pool{Used: 300 << 20, Pressure: 225 << 20, Max: 337 << 20},
+		Others: []record.Suspect{{Name: "y.service", Bytes: 1 << 20}}, MoreOthers: 2, MoreDeeds: 1,
+		Deeds: []event.Deed{{
+			ID: "a-1", Decision: d, Result: &record.Result{Outcome: record.Refused, Code: "coverage", Message: "too little is known"},
+		}, {
+			ID: "a-2", Decision: d, Result: &record.Result{Outcome: record.Done, Message: "restarted", TookSeconds: 2},
+			Effect: &record.Effect{Verdict: record.Helped, TargetBefore: new(int64(200 << 20)), TargetAfter: new(int64(1 << 20))},
+		}},
+	}
+	got := event.Ended(c, &record.State{End: record.EndCleared, Why: "over: tcp.fill < 0.5"})
+	got.Severity = event.Warning
+	want := `leak: over for x.service and 3 more after 60 min: restart-unit on x.service helped
+over: tcp.fill < 0.5
+at its worst: x.service holds 200.0 MiB
+also: y.service holds 1.0 MiB
+at the worst: TCP memory is 89 % full (300.0 MiB of 337.0 MiB), above pressure 225.0 MiB
+done: restart-unit on x.service: refused (coverage): too little is known
+done: restart-unit on x.service: done after 2 s: restarted; helped, target 200.0 MiB -> 1.0 MiB
+done: 1 action more
+now: TCP memory is 3 % full (10.0 MiB of 337.0 MiB)
+more: tcpmemctl incidents show i-1`
+	if diff := cmp.Diff(want, got.Message()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	fields := make(map[string]string)
+	for _, f := range got.Fields {
+		fields[f.Name] = f.Value
+	}
+	for name, want := range map[string]string{
+		"RULE": "leak", "INCIDENT": "i-1", "END": "cleared", "DURATION_SECONDS": "3600", "KEYS": "4", "ACTIONS": "3",
+		"RESULT": "done", "EFFECT": "helped", "OWNER_BYTES": "209715200", "UNIT": "x.service",
+	} {
+		if fields[name] != want {
+			t.Errorf("%s = %q, want %q", name, fields[name], want)
+		}
+	}
+	if !slices.Equal(got.Units, []string{"x.service"}) { // of the other nobody but itself says so
+		t.Errorf("units %v", got.Units)
+	}
+	if got := event.Ended(event.Case{Rule: "leak"}, &record.State{Why: "gone"}); !strings.Contains(got.String(), "\ndone: nothing was touched") {
+		t.Errorf("nothing was done: %s", got)
+	}
+}
+
+// TestCatalogIsCurrent: what is packed is what go generate makes.
+func TestCatalogIsCurrent(t *testing.T) {
+	got, err := os.ReadFile("../../packaging/root/usr/lib/systemd/catalog/tcpmemd.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want bytes.Buffer
+	event.WriteCatalog(&want)
+	if diff := cmp.Diff(want.String(), string(got)); diff != "" {
+		t.Errorf("run go generate ./daemon/event (-want +got):\n%s", diff)
+	}
+}
+
+// TestMessageIDsAreStable: who filters by one must not be told something else by
+// it. Add to this list, and change nothing in it.
+func TestMessageIDsAreStable(t *testing.T) {
+	want := map[string]string{
+		"rule-firing":      "15eec3b4bdd34e59ad0062b97f262c91",
+		"rule-ended":       "d49787eb98ee4b55b860d7cd7648a807",
+		"action-intent":    "b868cb017c5b42abbe8b44f18af7c985",
+		"action-result":    "84248592c4f8446fbbc4eae376cfeb88",
+		"action-effect":    "b6a2e585ee734c6687dba02a8a2bb66b",
+		"would-act":        "2062450744f44a28adc44c65fb4bd437",
+		"refused":          "febae181925b451ca862c6500f1ad22b",
+		"held":             "b1b6eadd19eb4cd2a892bdb80aa8e90a",
+		"waiting":          "1e1a82949ba040b781d3fb5b7ce2db0d",
+		"exhausted":        "192319ebffa646d78eb7ac15cf89ad0f",
+		"undelivered":      "04945f72f727411597b7196666d1dbe7",
+		"daemon-started":   "bbdabefc9bc24401b00c53af2ab2ef62",
+		"daemon-stopped":   "f6a0db1074914d9386dce604b1ab3ec7",
+		"paused":           "d80c691ca0c7404eb89d9ed7a1a188e0",
+		"resumed":          "d9dad97703a245b1a0d7f52abe69047f",
+		"emergency-stop":   "18d83059f17c499fa7300fc55c77f1f5",
+		"reset":            "166ef2e680424ea89e54d1c6ed23e98d",
+		"reloaded":         "139e9d5073f34a97a4a1b20a5acadf30",
+		"reload-failed":    "5952726a647747aab5823202f805a5a6",
+		"lease-taken":      "0f2e8c867cda480bb2a6d0952dd09f2f",
+		"lease-extended":   "842d94267c3b4cc7bcd5201fed1a1c4d",
+		"lease-adopted":    "26a8926ab5484cccb001ce44ec32fdf4",
+		"lease-ended":      "fd1529a467e14970afc51cb876181206",
+		"lease-rival":      "9ea2959829ef4db29b94cc3a33307ea9",
+		"lease-stuck":      "53f86e436f1b42e7854e1563d963b3f4",
+		"level-changed":    "5945f48f73254f6f9cba3d289bba1d96",
+		"tcp-mem-changed":  "d5c15d830a454ff1ab2581df56dd1add",
+		"gap":              "bdf521f2b8694c1682787042f91205e8",
+		"repaired":         "0d32eca666104a60bed76b08339ff51d",
+		"blind-coverage":   "399b30e4452f423e862ffeb85ea4330b",
+		"blind-netns":      "26155cc4d91f47b9bbd2184df5f2a2c4",
+		"blind-kernel-log": "f4527f7b07e44378b1e42ac0f43caab3",
+		"blind-bus":        "01c0d28115ce4119a80a3e5dfdd812e5",
+		"blind-sample":     "dcb47d9d3f82457890a1d176718850f4",
+		"log-unwritable":   "38fb47c8647142a4afb80b7dfd9aeeca",
+		"budgets-lost":     "1964a3531a234d539386dba8869e5872",
+		"rights-missing":   "d0576d22deab4922afb3c8af7a71a93a",
+		"policy-broken":    "9591b206794d4bdda3f2df4004c5086b",
+		"plugin-broken":    "7c5eb9b9b5844b1dbde51dde06ce5900",
+		"journal-late":     "98dc8ae1ee0d4f7a98551ab29a1345fb",
+	}
+	got := make(map[string]string)
+	for _, k := range event.Catalogue() {
+		got[k.ID] = k.MessageID
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestLouder: the end of a warning is one, and nothing else that is none.
+func TestLouder(t *testing.T) {
+	for id, want := range map[string]string{
+		event.Resumed: event.Warning, event.LeaseEnded: event.Warning, event.BlindBus: event.Warning,
+		event.Reloaded: event.Info, event.DaemonStarted: event.Info, event.LeaseAdopted: event.Info,
+	} {
+		if got := event.Louder(id, event.Info); got != want {
+			t.Errorf("%s is %s, want %s", id, got, want)
+		}
+	}
+	if got := event.Louder(event.LogUnwritable, event.Critical); got != event.Critical {
+		t.Errorf("a beginning became %s", got)
 	}
 }

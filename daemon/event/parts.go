@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
@@ -21,7 +22,9 @@ func (c *Case) text(id, line string) Text {
 	if id == RuleFiring {
 		severity = cmp.Or(c.Severity, severity)
 	}
-	return Text{Event: id, Severity: severity, Line: clip(line, MaxLine)}
+	t := Text{Event: id, Severity: severity, Line: clip(line, MaxLine), At: c.At}
+	t.fields(c)
+	return t
 }
 
 func (t *Text) add(line string) {
@@ -92,7 +95,7 @@ func (c *Case) since() string {
 		return ""
 	}
 	s := "since: " + prose.Time(c.Since)
-	if c.At.After(c.Since) {
+	if c.At.Sub(c.Since) >= time.Second {
 		s += " (" + prose.Duration(c.At.Sub(c.Since)) + ")"
 	}
 	if c.Level != "" {
@@ -127,7 +130,7 @@ func OwnerLines(o *record.Suspect) []string {
 		parts = append(parts, "pod "+prose.Escape(o.Pod.Namespace+"/"+cmp.Or(o.Pod.Name, o.Pod.UID)))
 	}
 	for _, h := range o.Holders {
-		parts = append(parts, fmt.Sprintf("pid %d %s", h.PID, prose.Escape(h.Command)))
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("pid %d %s", h.PID, prose.Escape(h.Command))))
 	}
 	if len(o.Holders) == 0 && o.Command != "" {
 		parts = append(parts, "command "+prose.Escape(o.Command))
@@ -177,12 +180,15 @@ func Shares(parts map[string]int64, sum int64) string {
 
 func (t *Text) numbers(c *Case) {
 	if c.Condition != "" {
-		t.add("condition: " + prose.Escape(c.Condition))
+		t.add("condition: " + prose.Escape(oneLine(c.Condition)))
 	}
 	if len(c.Numbers) > 0 {
 		t.add("numbers: " + NumberWords(c.Numbers))
 	}
 }
+
+// oneLine writes a condition, which may be of several, in one.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // NumberWords lists the values that a condition saw.
 func NumberWords(n record.Numbers) string {
@@ -255,7 +261,7 @@ func (c *Case) plan() string {
 	case len(touching) == 0:
 		return "what is done: nothing but telling"
 	case c.Mode == "enforce":
-		return "what is done: " + strings.Join(touching, ", then ")
+		return "what is done, while it lasts: " + strings.Join(touching, ", then ")
 	}
 	why := ""
 	if c.ModeWhy != "" {
@@ -267,6 +273,13 @@ func (c *Case) plan() string {
 func (t *Text) see(c *Case) {
 	if id := cmp.Or(c.See, c.Incident); id != "" {
 		t.add("more: tcpmemctl explain " + prose.Escape(id))
+	}
+}
+
+// show says how to see all of an incident.
+func (t *Text) show(c *Case) {
+	if c.Incident != "" {
+		t.add("more: tcpmemctl incidents show " + prose.Escape(c.Incident))
 	}
 }
 

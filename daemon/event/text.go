@@ -3,6 +3,7 @@ package event
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,14 +24,41 @@ type Text struct {
 	Severity string
 	Line     string // at most MaxLine bytes
 	More     []string
+
+	// At is what it is about, for programs; Fields are not escaped.
+	At     time.Time
+	Fields []Field
+	// Units are those of the system that PID 1 itself says it is about; where
+	// there is none, Holder is the process that holds the most.
+	Units  []string
+	Holder *reading.Holder
 }
+
+// Field is a value of a text for a program.
+type Field struct{ Name, Value string }
 
 // String is the line with the others below.
 func (t Text) String() string { return strings.Join(append([]string{t.Line}, t.More...), "\n") }
 
+// Message is what a journal has room for: all of what begins and ends an
+// incident, which is read by who knows nothing yet, and of what befalls the
+// daemon; of other alerts the line and how to see more; the line alone of what is
+// no alert.
+func (t Text) Message() string {
+	if len(t.More) == 0 || t.Severity != Critical && t.Severity != Warning {
+		return t.Line
+	}
+	switch t.Event {
+	case ActionIntent, ActionResult, ActionEffect, WouldAct, Refused, Held, Waiting, Exhausted:
+		return t.Line + "\n" + t.More[len(t.More)-1]
+	}
+	return t.String()
+}
+
 // Case is what a text is about. What is not known is left out.
 type Case struct {
 	Incident, Rule, Key string
+	Action, Record      string // ids
 	About, Severity     string // the rule's
 	At                  time.Time
 	Since               time.Time // of the first pending
@@ -46,8 +74,13 @@ type Case struct {
 	Numbers    record.Numbers
 	Mode       string
 	ModeWhy    string
-	// Steps are the actions that the rule comes to, in order.
+	// Steps are the touching actions that the rule comes to, in order, and when.
 	Steps []string
+	// Deeds are what was done, in order; MoreDeeds counts those beyond. Worst is
+	// the pool when it was fullest.
+	Deeds     []Deed
+	MoreDeeds int
+	Worst     Pool
 	// See is what `tcpmemctl explain` takes; Incident where it is "".
 	See string
 }
@@ -65,7 +98,9 @@ func PoolOf(s *reading.Sample) Pool {
 
 // CaseOf takes from a record what it knows.
 func CaseOf(r *record.Record) Case {
-	c := Case{Incident: r.Incident, Rule: r.Rule, Key: r.Key, At: r.At, See: cmp.Or(r.Action, r.ID)}
+	c := Case{
+		Incident: r.Incident, Rule: r.Rule, Key: r.Key, Action: r.Action, Record: r.ID, At: r.At, See: cmp.Or(r.Action, r.ID),
+	}
 	switch {
 	case r.State != nil:
 		c.Since, c.Level, c.Numbers, c.Owner, c.Mode = r.State.Since.At, r.State.Level, r.State.Numbers, r.State.Owner, r.State.Mode
@@ -100,7 +135,10 @@ func Firing(c Case) Text {
 		line += fmt.Sprintf("; and %d more", n)
 	}
 	t := c.text(RuleFiring, line)
-	t.say("rule", c.About)
+	t.field("KEYS", strconv.Itoa(1+len(c.Others)+c.MoreOthers))
+	if !strings.Contains(t.Line, prose.Escape(c.About)) {
+		t.say("rule", c.About)
+	}
 	t.add(c.since())
 	t.who(&c)
 	for i := range c.Others {
@@ -109,38 +147,24 @@ func Firing(c Case) Text {
 	if c.MoreOthers > 0 {
 		t.add(fmt.Sprintf("and %d more", c.MoreOthers))
 	}
+	if c.Owner == nil { // of the host: who could be to blame
+		for i := range c.RunnersUp[:min(len(c.RunnersUp), 3)] {
+			t.add("most is held by: " + brief(&c.RunnersUp[i]))
+		}
+	}
 	t.numbers(&c)
 	t.add(c.plan())
-	t.see(&c)
+	t.show(&c)
 	return t
 }
 
-// Ended tells that what fired is over.
-func Ended(c Case, s *record.State) Text {
-	line := c.name() + "over"
-	if c.Owner != nil {
-		line += " for " + short(c.Owner.Name)
-	} else if c.Key != "" && c.Key != "host" {
-		line += " for " + short(c.Key)
-	}
-	if !c.Since.IsZero() && c.At.After(c.Since) {
-		line += " after " + prose.Duration(c.At.Sub(c.Since))
-	}
-	line += ": " + endWords(s)
-	t := c.text(RuleEnded, line)
-	t.say("rule", c.About)
-	if p := c.pool(); p != "" {
-		t.add("now: " + p)
-	}
-	t.see(&c)
+// Joined tells that a rule that fires already does so for one more.
+func Joined(c Case) Text {
+	t := c.text(RuleFiring, c.name()+"also "+c.holds())
+	t.Severity = Notice // of the incident people know
+	t.who(&c)
+	t.show(&c)
 	return t
-}
-
-func endWords(s *record.State) string {
-	if s.Why != "" {
-		return prose.Escape(s.Why)
-	}
-	return string(s.End)
 }
 
 // Decided tells what was decided about a step.
@@ -148,6 +172,8 @@ func Decided(c Case, d *record.Decision) Text {
 	c = c.With(d)
 	what := c.name() + DecisionWords(d)
 	t := c.text(kindOfChoice(d.Choice), what)
+	t.step(d)
+	t.field("GUARD", d.Guard)
 	t.say("rule", c.About)
 	if !strings.Contains(t.Line, prose.Escape(d.Why)) {
 		t.say("why", d.Why)
@@ -217,8 +243,14 @@ func Resulted(c Case, d *record.Decision, r *record.Result) Text {
 	if d != nil {
 		c = c.With(d)
 	}
-	t := c.text(ActionResult, c.name()+actionName(d)+": "+ResultWords(r))
-	if r.Outcome == record.Done || r.Outcome == record.Delivered {
+	line := c.name() + actionName(d) + ": " + ResultWords(r)
+	t := c.text(ActionResult, line)
+	t.step(d)
+	t.outcome(r, nil)
+	if len(line) > MaxLine {
+		t.say("answer", r.Message)
+	}
+	if r.Outcome == record.Delivered || d != nil && d.Touches == "nothing" && r.Outcome == record.Done {
 		t.Severity = Info
 	}
 	for _, ch := range r.Changes {
@@ -265,6 +297,8 @@ func Measured(c Case, d *record.Decision, e *record.Effect) Text {
 		c = c.With(d)
 	}
 	t := c.text(ActionEffect, c.name()+actionName(d)+": "+EffectWords(e))
+	t.step(d)
+	t.outcome(nil, e)
 	switch e.Verdict {
 	case record.NoEffect:
 		t.Severity = Warning
@@ -295,10 +329,24 @@ func EffectWords(e *record.Effect) string {
 // Told tells an event of the daemon itself.
 func Told(e *record.Event) Text {
 	k := KindOf(e.ID)
-	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip("tcpmemd: "+prose.Escape(e.Text), MaxLine)}
+	line := "tcpmemd: " + prose.Escape(e.Text)
+	t := Text{Event: e.ID, Severity: cmp.Or(e.Severity, k.Severity), Line: clip(line, MaxLine)}
+	if t.Line != line {
+		t.say("in full", e.Text)
+	}
 	if e.By != nil {
 		t.add(fmt.Sprintf("by uid %d, pid %d", e.By.UID, e.By.PID))
+		t.field("BY_UID", strconv.FormatUint(uint64(e.By.UID), 10))
 	}
-	t.say("what to do", k.Do)
+	if severity := t.Severity; severity != Info { // there is nothing to do at an end
+		t.say("what to do", k.Do)
+	}
+	return t
+}
+
+// Level tells a change of level.
+func Level(c Case, from, why string) Text {
+	t := c.text(LevelChanged, fmt.Sprintf("level %s (was %s): %s", c.Level, from, prose.Escape(why)))
+	t.field("LEVEL_BEFORE", from)
 	return t
 }

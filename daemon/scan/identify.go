@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
@@ -21,6 +22,8 @@ type sources struct {
 	byID   map[uint64]cgroupRef
 	live   map[owner.Ref]struct{} // owners with a living process that holds sockets
 	turn   uint32
+	// unheard: PID 1 could not be asked of a cgroup, whose name is a label.
+	unheard bool
 }
 
 // processSource is a process that holds sockets.
@@ -35,6 +38,7 @@ type processSource struct {
 // groupSource is what a cgroup path says, and when it was asked.
 type groupSource struct {
 	source owner.Source
+	id     cgroup.ID // of the directory, 0 where it is not known
 	at     time.Time
 	used   uint32 // turn in which it was last asked for
 }
@@ -47,9 +51,10 @@ type cgroupRef struct {
 	used uint32
 }
 
-// groupAge is how long an answer about a cgroup or a process is good: a unit
-// may be restarted and get another InvocationID, a pod's name become known, a
-// process move to another cgroup. Whoever acts asks again anyway.
+// groupAge is how long an answer about a cgroup or a process is good: a pod's
+// name may become known, a process move to another cgroup. A unit that was
+// restarted, with another InvocationID, is asked for at once: its directory is
+// another one. Whoever acts asks again anyway.
 const groupAge = 2 * time.Minute
 
 func newSources(s *Scanner, fs procfs.FS) *sources {
@@ -115,10 +120,32 @@ func (c *sources) pathOf(pid int32) (path string, ok bool) {
 func (c *sources) refreshAll(ctx context.Context) {
 	c.turn++
 	clear(c.live)
+	if c.unheard {
+		c.askAnew(ctx)
+	}
 	for ref, p := range c.s.index.All {
 		if p.Identified {
 			c.refreshProcess(ctx, ref)
 		}
+	}
+}
+
+// askAnew asks PID 1, where it is there again, of all that is known by labels:
+// they must not last for groupAge, since a label is no target.
+func (c *sources) askAnew(ctx context.Context) {
+	if _, _, err := c.s.units.Connected(ctx); err != nil {
+		return
+	}
+	c.unheard = false
+	for path, g := range c.byPath {
+		if !g.source.UnitVerified {
+			g.at = time.Time{}
+			c.byPath[path] = g
+		}
+	}
+	for id, k := range c.byID {
+		k.at = time.Time{}
+		c.byID[id] = k
 	}
 }
 
@@ -201,15 +228,23 @@ func (c *sources) forget() {
 func (c *sources) group(ctx context.Context, path string) owner.Source {
 	now := time.Now()
 	g, ok := c.byPath[path]
-	if !ok || now.Sub(g.at) >= groupAge {
-		g.source, g.at = c.read(ctx, path), now
+	id := g.id
+	if !ok || g.used != c.turn {
+		id = c.s.tree.IDAt(cgroup.Path(path))
 	}
+	switch {
+	case ok && id != g.id && id != 0: // started anew
+		g.source, g.at = c.read(ctx, path, c.s.units.ByCgroupNow), now
+	case !ok || now.Sub(g.at) >= groupAge:
+		g.source, g.at = c.read(ctx, path, c.s.units.ByCgroup), now
+	}
+	g.id = id
 	g.used = c.turn
 	c.byPath[path] = g
 	return g.source
 }
 
-func (c *sources) read(ctx context.Context, path string) owner.Source {
+func (c *sources) read(ctx context.Context, path string, ask func(context.Context, string) (units.Unit, error)) owner.Source {
 	label := cgroup.Parse(cgroup.Path(path))
 	c.s.pods.Name(&label)
 	src := owner.Source{
@@ -219,7 +254,11 @@ func (c *sources) read(ctx context.Context, path string) owner.Source {
 	outer := label.SystemUnit
 	// Without PID 1's word, or where it knows no such unit (any more), the name
 	// stays a label: good to tell, never a target.
-	if unit, err := c.s.units.ByCgroup(ctx, path); err == nil && !unit.IsSlice() {
+	unit, err := ask(ctx, path)
+	if errors.Is(err, units.ErrNoBus) {
+		c.unheard = true
+	}
+	if err == nil && !unit.IsSlice() {
 		outer = unit.Name
 		if label.Manager == "system" || label.Manager == "" {
 			own := cgroup.Parse(cgroup.Path(unit.ControlGroup))

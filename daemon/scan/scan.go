@@ -188,7 +188,7 @@ func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 			Why: "only a tcpmemd in the host's PID namespace sees them: their sockets are named by cgroup only",
 		})
 	}
-	if _, _, err := s.units.Connected(ctx); err != nil {
+	if _, _, err := s.units.Connected(ctx); err != nil || s.sources.unheard {
 		gaps = append(gaps, reading.Gap{
 			Code: "bus-missing", What: "units by PID 1's word",
 			Why: "PID 1 cannot be asked: unit names are labels read from cgroup paths",

@@ -138,12 +138,23 @@ func configure(t *testing.T, m *Machine, config, policy string) {
 	run(t, m, "tcpmemd", "--check")
 }
 
-// allowActing does what acting.conf says to let tcpmemd act, but for the
-// restart.
+// allowActing does what tcpmemd(8) says to let tcpmemd take every action, but
+// for the restart.
 func allowActing(t *testing.T, m *Machine) {
 	t.Helper()
-	const dropIns = "/etc/systemd/system/tcpmemd.service.d/"
-	run(t, m, "mkdir", "-p", dropIns)
-	run(t, m, "ln", "-sf", "/usr/lib/tcpmemd/acting.conf", dropIns)
+	dropIns(t, m, "acting.conf")
+}
+
+// dropIns installs these drop-ins of the package and removes its others. The
+// caller restarts the daemon.
+func dropIns(t *testing.T, m *Machine, names ...string) {
+	t.Helper()
+	const dir, from = "/etc/systemd/system/tcpmemd.service.d/", "/usr/lib/tcpmemd/"
+	run(t, m, "mkdir", "-p", dir)
+	run(t, m, "find", dir, "-lname", from+"*", "-delete")
+	for _, name := range names {
+		run(t, m, "test", "-f", from+name)
+		run(t, m, "ln", "-s", from+name, dir)
+	}
 	run(t, m, "systemctl", "daemon-reload")
 }

@@ -99,21 +99,26 @@ func checkScopes(t *testing.T, m *Machine) {
 	}
 }
 
-// checkUserUnit: a unit of a user's own manager. The minimal system has no
-// pam_systemd, which tells that manager where its run-time directory is.
 func checkUserUnit(t *testing.T, m *Machine) {
+	startUserUnit(t, m, "notes.service", leakerCommand("notes", "-unread 8"))
+	expectName(t, m, "notes", name{key: "user@1000/notes.service", kind: "user-service", uid: unprivileged})
+}
+
+// startUserUnit starts a unit of a user's own manager. The minimal system has no
+// pam_systemd, which tells that manager where its run-time directory is.
+func startUserUnit(t *testing.T, m *Machine, unit, command string) {
+	t.Helper()
 	run(t, m, "useradd", "--create-home", "--uid", fmt.Sprint(unprivileged), "somebody")
 	writeUnit(t, m, "user@.service.d/no-pam.conf", "[Service]\nPAMName=\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n")
 	const units = "/home/somebody/.config/systemd/user/"
-	unit := "[Service]\nType=notify\nExecStart=" + leakerCommand("notes", "-unread 8") + "\n"
-	if err := m.WriteFile(units+"notes.service", []byte(unit), 0o644); err != nil {
+	if err := m.WriteFile(units+unit, []byte("[Service]\nType=notify\nExecStart="+command+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	run(t, m, "mkdir", units+"default.target.wants")
-	run(t, m, "ln", "-s", units+"notes.service", units+"default.target.wants")
+	run(t, m, "ln", "-s", units+unit, units+"default.target.wants")
+	run(t, m, "systemctl", "daemon-reload")
 	// As systemd-logind does for a lingering user.
 	run(t, m, "systemctl", "start", fmt.Sprintf("user@%d.service", unprivileged))
-	expectName(t, m, "notes", name{key: "user@1000/notes.service", kind: "user-service", uid: unprivileged})
 }
 
 // checkHostile: a unit whose name is full of escapes, and a process that would

@@ -24,8 +24,8 @@ const (
 )
 
 // packages is what an installed host has at the least: systemd as PID 1, a
-// bus, and the tools that tests look around with.
-var packages = []string{"systemd", "systemd-sysv", "dbus", "iproute2", "procps"}
+// bus, and the tools that tests look around with; and rpm, to install ours.
+var packages = []string{"systemd", "systemd-sysv", "dbus", "iproute2", "procps", "rpm"}
 
 // defaultMirror serves debootstrap unless TCPMEMD_E2E_MIRROR names another.
 const defaultMirror = "http://deb.debian.org/debian"

@@ -64,37 +64,28 @@ var leaks = []struct {
 }
 
 // TestWalkingSkeleton goes the way of a first day: install, enable, look who
-// holds the TCP memory, remove.
+// holds the TCP memory, stop. TestPackage has the rest of a package's life.
 func TestWalkingSkeleton(t *testing.T) {
-	m := boot(t, Bookworm)
-	if got := ask(t, m, "systemctl", "is-system-running"); got != "running" {
-		t.Errorf("is-system-running = %q, want running\n%s", got, run(t, m, "systemctl", "--failed"))
+	for _, rel := range []Release{Bookworm, Trixie} {
+		t.Run(string(rel), func(t *testing.T) { checkFirstDay(t, boot(t, rel)) })
 	}
-	install(t, m)
-	t.Run("InstallStartsNothing", func(t *testing.T) { checkInstalled(t, m) })
+}
 
+func checkFirstDay(t *testing.T, m *Machine) {
+	install(t, m)
 	// Type=notify: this returns once the daemon said READY=1.
 	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
 	t.Run("Running", func(t *testing.T) { checkRunning(t, m) })
 	t.Run("Rights", func(t *testing.T) { checkRights(t, m) })
 	t.Run("Owners", func(t *testing.T) { checkOwners(t, m) })
 	t.Run("Watchdog", func(t *testing.T) { checkWatchdog(t, m) })
-	t.Run("Upgrade", func(t *testing.T) { checkUpgrade(t, m) })
 	t.Run("Stop", func(t *testing.T) { checkStop(t, m) })
-	t.Run("Purge", func(t *testing.T) { checkPurge(t, m) })
-}
-
-func checkInstalled(t *testing.T, m *Machine) {
-	if got := ask(t, m, "systemctl", "is-enabled", "tcpmemd"); got != "disabled" {
-		t.Errorf("is-enabled = %q, want disabled", got)
+	for unit := range strings.Lines(ask(t, m, "systemctl", "--failed", "--plain", "--no-legend")) {
+		// systemd 257 finds no modules in a container, and says so.
+		if !strings.HasPrefix(unit, "systemd-modules-load.service") {
+			t.Errorf("failed: %s", unit)
+		}
 	}
-	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
-		t.Errorf("is-active = %q, want inactive", got)
-	}
-	if got := run(t, m, "systemd-analyze", "verify", "--man=no", "tcpmemd.service"); got != "" {
-		t.Errorf("systemd-analyze verify:\n%s", got)
-	}
-	run(t, m, "getent", "group", "tcpmemd")
 }
 
 func checkRunning(t *testing.T, m *Machine) {
@@ -255,27 +246,6 @@ func checkWatchdog(t *testing.T, m *Machine) {
 	run(t, m, "systemctl", "restart", "tcpmemd")
 }
 
-// checkUpgrade installs the same package over itself, which to dpkg and its
-// scripts is an upgrade: what runs is restarted, what is stopped stays so.
-func checkUpgrade(t *testing.T, m *Machine) {
-	before := run(t, m, "systemctl", "show", "--property=MainPID", "--value", "tcpmemd")
-	install(t, m)
-	after := run(t, m, "systemctl", "show", "--property=MainPID", "--value", "tcpmemd")
-	if after == before || after == "0" {
-		t.Errorf("MainPID %s before and %s after the upgrade, want another one", before, after)
-	}
-	if got := ask(t, m, "systemctl", "is-enabled", "tcpmemd"); got != "enabled" {
-		t.Errorf("is-enabled after the upgrade = %q, want enabled", got)
-	}
-
-	run(t, m, "systemctl", "stop", "tcpmemd")
-	install(t, m)
-	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
-		t.Errorf("is-active after the upgrade of a stopped one = %q, want inactive", got)
-	}
-	run(t, m, "systemctl", "start", "tcpmemd")
-}
-
 func checkStop(t *testing.T, m *Machine) {
 	run(t, m, "systemctl", "stop", "tcpmemd")
 	got := run(t, m, "systemctl", "show", "--property=Result,ExecMainStatus,NRestarts", "tcpmemd")
@@ -286,18 +256,5 @@ func checkStop(t *testing.T, m *Machine) {
 	}
 	if _, err := m.Run(t.Context(), "tcpmemctl", "owners"); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("owners without a daemon: %v, want exit status 3", err)
-	}
-}
-
-func checkPurge(t *testing.T, m *Machine) {
-	run(t, m, "systemctl", "start", "tcpmemd")
-	run(t, m, "dpkg", "--purge", "tcpmemd")
-	if got := ask(t, m, "systemctl", "is-active", "tcpmemd"); got != "inactive" {
-		t.Errorf("is-active = %q, want inactive", got)
-	}
-	left := run(t, m, "find", "/etc", "/run", "/usr", "/var/lib", "-name", "*tcpmem*",
-		"-not", "-path", "/var/lib/dpkg/*")
-	if left != "" {
-		t.Errorf("left after purge:\n%s", left)
 	}
 }

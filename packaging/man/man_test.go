@@ -63,19 +63,59 @@ func TestDaemonFlags(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	var want []string
 	for _, file := range []string{"systemd/system/tcpmemd.service", "tcpmemd/acting.conf"} {
-		text, err := os.ReadFile("../root/usr/lib/" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`).FindSubmatch(text)
-		if m == nil {
+		caps := unitSettings(t, file)["CapabilityBoundingSet"]
+		if len(caps) == 0 {
 			t.Fatalf("%s bounds no capabilities", file)
 		}
-		want = append(want, strings.Fields(string(m[1]))...)
+		want = append(want, caps...)
 	}
 	if diff := cmp.Diff(want, read(t, "tcpmemd.8").items("CAPABILITIES", "Dv")); diff != "" {
 		t.Errorf("capabilities (-unit, drop-in +page):\n%s", diff)
 	}
+}
+
+// TestDropIns: what all actions need together is what each of them needs, and
+// the page names every file.
+func TestDropIns(t *testing.T) {
+	files, err := filepath.Glob("../root/usr/lib/tcpmemd/acting/*.conf")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no drop-ins: %v", err)
+	}
+	page := read(t, "tcpmemd.8").section("SANDBOX")
+	sum := make(map[string][]string)
+	for _, file := range files {
+		name := "acting/" + filepath.Base(file)
+		for key, values := range unitSettings(t, "tcpmemd/"+name) {
+			sum[key] = append(sum[key], values...)
+		}
+		if !strings.Contains(page, ".It Pa "+name) {
+			t.Errorf("the page lacks %s", name)
+		}
+	}
+	for key, values := range sum {
+		sum[key] = slices.Compact(sorted(values))
+	}
+	all := unitSettings(t, "tcpmemd/acting.conf")
+	for key, values := range all {
+		all[key] = sorted(values)
+	}
+	if diff := cmp.Diff(sum, all); diff != "" {
+		t.Errorf("acting.conf (-each of them +it):\n%s", diff)
+	}
+}
+
+// unitSettings gives the words of each setting of a packaged unit file.
+func unitSettings(t *testing.T, file string) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../root/usr/lib/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string][]string)
+	for _, m := range regexp.MustCompile(`(?m)^([A-Z]\w+)=(.*)$`).FindAllSubmatch(text, -1) {
+		all[string(m[1])] = append(all[string(m[1])], strings.Fields(string(m[2]))...)
+	}
+	return all
 }
 
 func TestConfiguration(t *testing.T) {
@@ -270,6 +310,15 @@ func (p page) section(name string) string {
 	_, text, _ := strings.Cut(string(p), "\n.Sh "+name+"\n")
 	text, _, _ = strings.Cut(text, "\n.Sh ")
 	return text
+}
+
+// subsection is one of a page's as a page with that section.
+func (p page) subsection(name string) page {
+	_, text, _ := strings.Cut(string(p), "\n.Ss "+name+"\n")
+	if end := regexp.MustCompile(`(?m)^\.S[hs] `).FindStringIndex(text); end != nil {
+		text = text[:end[0]]
+	}
+	return page("\n.Sh " + name + "\n" + text)
 }
 
 // items lists what the items of a section's lists are about, where the macro

@@ -111,7 +111,7 @@ func TestActions(t *testing.T) {
 	page := read(t, policyPage)
 	var names []string
 	for _, a := range []remediate.Action{
-		notify.New("", "", ""), restartunit.New("", ""), signalprocess.New("", ""),
+		notify.New(""), restartunit.New("", ""), signalprocess.New("", ""),
 		destroysockets.New("", ""), raisetcpmem.New("", ""), runcommand.New(""),
 	} {
 		d := a.Describe()

@@ -17,7 +17,7 @@ import (
 // them.
 func Actions(version string) []remediate.Action {
 	return []remediate.Action{
-		notify.New(version, "", ""),
+		notify.New(version),
 		restartunit.New(version, "/proc"),
 		signalprocess.New(version, "/proc"),
 		destroysockets.New(version, "/proc"),

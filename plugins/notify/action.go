@@ -1,6 +1,6 @@
 // Package notify is the action notify: it tells people and programs what
-// happened, through the journal first, then a command, then a webhook. It
-// touches nothing.
+// happened, through a command, then a webhook. It touches nothing. The journal is
+// told by tcpmemd itself, of every incident and before anything else.
 //
 // Each channel gets one try per call. What could not be reached is answered as
 // Retry, the settings with those channels alone: tcpmemd keeps it in its outbox
@@ -12,19 +12,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
-	"github.com/tcpmemd/tcpmemd/daemon/procfs"
 	"github.com/tcpmemd/tcpmemd/plugins/internal/settings"
 	runcommand "github.com/tcpmemd/tcpmemd/plugins/run-command"
 	"github.com/tcpmemd/tcpmemd/remediate"
 )
 
 const (
-	// journalTime bounds the wait for a journal whose queue is full.
-	journalTime = time.Second
 	// webhookTime is what a webhook gets, name lookup and TLS included.
 	webhookTime = 5 * time.Second
 	// answerTime is left of the deadline to say how it went.
@@ -32,30 +28,19 @@ const (
 )
 
 // Action is notify.
-type Action struct {
-	version string
-	proc    procfs.FS
-	socket  string // of the journal
-}
+type Action struct{ version string }
 
-// New makes the action of a version. proc is where the proc file system is
-// mounted, /proc if it is "", and socket is the journal's, that of
-// systemd-journald.socket if it is "".
-func New(version, proc, socket string) *Action {
-	return &Action{version, procfs.New(cmp.Or(proc, "/proc")), cmp.Or(socket, "/run/systemd/journal/socket")}
-}
+// New makes the action of a version.
+func New(version string) *Action { return &Action{version} }
 
 // Describe implements remediate.Action.
 func (a *Action) Describe() remediate.Description {
 	return remediate.Description{
 		Name:    "notify",
 		Version: a.version,
-		About:   "tells: to the journal, to a command, to a webhook",
+		About:   "tells: a command, a webhook; the journal is always told",
 		Touches: remediate.TouchesNothing,
 		Settings: []remediate.Setting{{
-			Name: "journal", Type: "bool", Default: "true",
-			About: "write to the journal, also as an entry of the owner's unit",
-		}, {
 			Name: "command", Type: "list",
 			About: "an absolute path and arguments; gets the event as JSON on standard input, must only tell",
 		}, {
@@ -78,7 +63,6 @@ func (a *Action) Validate(ctx context.Context, s remediate.Settings) []remediate
 
 // channels is who is to be told.
 type channels struct {
-	journal bool
 	command *runcommand.Program
 	list    []string // the command as it was given
 	webhook *target
@@ -90,7 +74,7 @@ func (a *Action) read(s remediate.Settings) (to channels, problems []remediate.P
 	if problems != nil {
 		return to, problems
 	}
-	to = channels{journal: v.Bool("journal"), list: v.List("command"), url: v.String("webhook")}
+	to = channels{list: v.List("command"), url: v.String("webhook")}
 	if to.list != nil {
 		p, err := runcommand.NewProgram(to.list)
 		if err != nil {
@@ -106,9 +90,6 @@ func (a *Action) read(s remediate.Settings) (to channels, problems []remediate.P
 		}
 		to.webhook = t
 	}
-	if problems == nil && !to.journal && to.command == nil && to.webhook == nil {
-		problems = []remediate.Problem{{Message: "nobody is told: set journal, command or webhook"}}
-	}
 	return to, problems
 }
 
@@ -120,7 +101,7 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 		return nil, err
 	}
 	if r.DryRun {
-		return &remediate.Response{Result: remediate.DryRun, Message: "would tell " + strings.Join(to.names(), ", ")}, nil
+		return &remediate.Response{Result: remediate.DryRun, Message: "would tell " + cmp.Or(strings.Join(to.names(), ", "), "nobody but the journal")}, nil
 	}
 	event, err := runcommand.EventOf(r)
 	if err != nil {
@@ -144,9 +125,6 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 		told = append(told, name+": not told: "+err.Error())
 		return true
 	}
-	if to.journal {
-		left.journal = note("journal", "journal", a.tellJournal(ctx, r))
-	}
 	if to.command != nil {
 		until := end
 		if to.webhook != nil {
@@ -162,7 +140,7 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 		}
 	}
 
-	resp := &remediate.Response{Result: remediate.Delivered, Message: strings.Join(told, "; ")}
+	resp := &remediate.Response{Result: remediate.Delivered, Message: cmp.Or(strings.Join(told, "; "), "tcpmemd tells the journal; nobody else is named")}
 	if missed != nil {
 		resp.Result, resp.Code, resp.Retry = remediate.Undelivered, missed[0], left.settings()
 		if len(missed) > 1 {
@@ -174,9 +152,6 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (*remediate.Resp
 
 // names lists the channels for a person.
 func (c channels) names() (names []string) {
-	if c.journal {
-		names = append(names, "journal")
-	}
 	if c.command != nil {
 		names = append(names, "command "+c.command.String())
 	}
@@ -188,14 +163,14 @@ func (c channels) names() (names []string) {
 
 // settings writes the channels as they stand in a policy.
 func (c channels) settings() remediate.Settings {
-	all := map[string]any{"journal": c.journal}
+	all := make(map[string]any)
 	if c.list != nil {
 		all["command"] = c.list
 	}
 	if c.url != "" {
 		all["webhook"] = c.url
 	}
-	s, _ := json.Marshal(all) // texts and a bool
+	s, _ := json.Marshal(all) // texts
 	return s
 }
 
@@ -216,15 +191,6 @@ func tellCommand(ctx context.Context, p runcommand.Program, event []byte, until 
 	}
 	if result, _ := exit.Result(); result != remediate.Done {
 		return errors.New(exit.String())
-	}
-	return nil
-}
-
-// tellJournal sends the text as one entry.
-func (a *Action) tellJournal(ctx context.Context, r *remediate.Request) error {
-	err := send(ctx, a.socket, entry(r, a.object(r.Owner)))
-	if err != nil {
-		return fmt.Errorf("write to %s: %w", settings.Quote(a.socket), err)
 	}
 	return nil
 }

@@ -39,7 +39,6 @@ func hook(t *testing.T, answer http.HandlerFunc) (url string, got func() []strin
 
 // TestAll: every channel is told, each the same event.
 func TestAll(t *testing.T) {
-	j := newJournald(t)
 	out := filepath.Join(t.TempDir(), "out")
 	url, got := hook(t, func(http.ResponseWriter, *http.Request) {})
 	r := request(encoded(t, map[string]any{
@@ -52,22 +51,19 @@ func TestAll(t *testing.T) {
 	}
 
 	r.DryRun = true
-	dry := run(t, j.action(), r)
-	expect(t, dry, remediate.DryRun, "", "would tell journal, command /run/")
+	dry := run(t, New("1"), r)
+	expect(t, dry, remediate.DryRun, "", "would tell command /run/")
 	expect(t, dry, remediate.DryRun, "", ", webhook "+url)
 	if _, err := os.Stat(out); err == nil || got() != nil || strings.Contains(dry.Message, "secret") {
 		t.Errorf("the dry run told somebody, or too much: %s", dry.Message)
 	}
 
 	r.DryRun = false
-	resp := run(t, j.action(), r)
-	expect(t, resp, remediate.Delivered, "", "journal: told; command /run/")
+	resp := run(t, New("1"), r)
+	expect(t, resp, remediate.Delivered, "", "command /run/")
 	expect(t, resp, remediate.Delivered, "", "webhook "+url+": told")
 	if resp.Retry != nil || strings.Contains(resp.Message, "secret") {
 		t.Errorf("%+v", resp)
-	}
-	if m := j.next()[0]; m.value != r.Text {
-		t.Errorf("journal: %v", m)
 	}
 	text, err := os.ReadFile(out)
 	if err != nil || string(text) != "$x|"+string(event) {
@@ -80,23 +76,21 @@ func TestAll(t *testing.T) {
 
 // TestRetry: what is left is told again, and nobody twice.
 func TestRetry(t *testing.T) {
-	j := newJournald(t)
 	list := []string{script(t, "echo busy >&2; exit 75")}
 	r := request(encoded(t, map[string]any{"command": list, "webhook": "http://user:secret@127.0.0.1:1/secret"}), 20*time.Second)
-	resp := run(t, j.action(), r)
-	expect(t, resp, remediate.Undelivered, "several", `journal: told; command /run/`)
+	resp := run(t, New("1"), r)
+	expect(t, resp, remediate.Undelivered, "several", `command /run/`)
 	expect(t, resp, remediate.Undelivered, "several", `exited with status 75`)
 	expect(t, resp, remediate.Undelivered, "several", `"busy"`)
 	expect(t, resp, remediate.Undelivered, "several", `webhook http://127.0.0.1:1: not told: dial tcp 127.0.0.1:1: connect: connection refused`)
 	if strings.Contains(resp.Message, "secret") || strings.Contains(resp.Message, "user") {
 		t.Errorf("it tells secrets: %s", resp.Message)
 	}
-	j.next()
 	var retry map[string]any
 	if err := json.Unmarshal(resp.Retry, &retry); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"journal": false, "command": []any{list[0]}, "webhook": "http://user:secret@127.0.0.1:1/secret"}
+	want := map[string]any{"command": []any{list[0]}, "webhook": "http://user:secret@127.0.0.1:1/secret"}
 	if diff := cmp.Diff(want, retry); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -105,9 +99,9 @@ func TestRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Settings = resp.Retry
-	resp = run(t, j.action(), r)
+	resp = run(t, New("1"), r)
 	expect(t, resp, remediate.Undelivered, "webhook", "command /run/")
-	if strings.Contains(resp.Message, "journal") || string(resp.Retry) != `{"journal":false,"webhook":"http://user:secret@127.0.0.1:1/secret"}` {
+	if string(resp.Retry) != `{"webhook":"http://user:secret@127.0.0.1:1/secret"}` {
 		t.Errorf("%s; retry %s", resp.Message, resp.Retry)
 	}
 }
@@ -146,8 +140,8 @@ func TestWebhookAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			url, _ := hook(t, tt.answer)
-			r := request(encoded(t, map[string]any{"journal": false, "webhook": url}), 20*time.Second)
-			resp := run(t, New("1", "", ""), r)
+			r := request(encoded(t, map[string]any{"webhook": url}), 20*time.Second)
+			resp := run(t, New("1"), r)
 			if tt.says == "" {
 				expect(t, resp, remediate.Delivered, "", "told")
 				return
@@ -186,14 +180,14 @@ func TestWebhookHangs(t *testing.T) {
 		"https://" + l.Addr().String(): "no answer in time",
 		slow:                           `answered 500: "so"`,
 	} {
-		r := request(encoded(t, map[string]any{"journal": false, "webhook": url}), 800*time.Millisecond)
-		resp := run(t, New("1", "", ""), r)
+		r := request(encoded(t, map[string]any{"webhook": url}), 800*time.Millisecond)
+		resp := run(t, New("1"), r)
 		expect(t, resp, remediate.Undelivered, "webhook", says)
 	}
 	// By itself it gives up after five seconds.
 	began := time.Now()
-	r := request(encoded(t, map[string]any{"journal": false, "webhook": "http://" + l.Addr().String()}), time.Minute)
-	expect(t, run(t, New("1", "", ""), r), remediate.Undelivered, "webhook", "no answer in time")
+	r := request(encoded(t, map[string]any{"webhook": "http://" + l.Addr().String()}), time.Minute)
+	expect(t, run(t, New("1"), r), remediate.Undelivered, "webhook", "no answer in time")
 	if took := time.Since(began); took < webhookTime || took > webhookTime+3*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -203,9 +197,9 @@ func TestWebhookHangs(t *testing.T) {
 func TestCommandHangs(t *testing.T) {
 	url, got := hook(t, func(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) })
 	r := request(encoded(t, map[string]any{
-		"journal": false, "command": []string{script(t, "trap '' TERM; while :; do sleep 0.1; done")}, "webhook": url,
+		"command": []string{script(t, "trap '' TERM; while :; do sleep 0.1; done")}, "webhook": url,
 	}), 3*time.Second)
-	resp := run(t, New("1", "", ""), r)
+	resp := run(t, New("1"), r)
 	expect(t, resp, remediate.Undelivered, "command", "did not end by itself")
 	if len(got()) != 1 || strings.Contains(string(resp.Retry), "webhook") {
 		t.Errorf("the webhook had no turn: %+v", resp)
@@ -215,14 +209,13 @@ func TestCommandHangs(t *testing.T) {
 	if err := os.Chmod(list[0], 0o777); err != nil {
 		t.Fatal(err)
 	}
-	r = request(encoded(t, map[string]any{"journal": false, "command": list}), 3*time.Second)
-	expect(t, run(t, New("1", "", ""), r), remediate.Undelivered, "command", "may be written by others than root")
+	r = request(encoded(t, map[string]any{"command": list}), 3*time.Second)
+	expect(t, run(t, New("1"), r), remediate.Undelivered, "command", "may be written by others than root")
 }
 
 func TestNoTimeIsLeft(t *testing.T) {
-	j := newJournald(t)
 	r := request(encoded(t, map[string]any{"command": []string{script(t, "")}, "webhook": "http://127.0.0.1:1/"}), -time.Second)
-	resp, err := j.action().Run(t.Context(), r)
+	resp, err := New("1").Run(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +235,7 @@ func TestValidate(t *testing.T) {
 		{map[string]any{}, "", ""},
 		{map[string]any{"command": []string{good}, "webhook": "https://u:secret@x/y?secret"}, "", ""},
 		{map[string]any{"webhook": "HTTP://[::1]:80/"}, "", ""},
-		{map[string]any{"journal": false}, "", "nobody is told"},
+		{map[string]any{"journal": true}, "journal", "unknown setting"},
 		{map[string]any{"command": []string{"sh"}}, "command", "not an absolute path"},
 		{map[string]any{"command": []string{}}, "command", "no program"},
 		{map[string]any{"command": []string{good + "x"}}, "command", "no such file"},
@@ -257,7 +250,7 @@ func TestValidate(t *testing.T) {
 		{map[string]any{"webhok": "http://x/"}, "webhok", "did you mean webhook?"},
 	}
 	for _, tt := range tests {
-		problems := New("1", "", "").Validate(t.Context(), encoded(t, tt.settings))
+		problems := New("1").Validate(t.Context(), encoded(t, tt.settings))
 		if tt.says == "" && problems == nil {
 			continue
 		}
@@ -266,7 +259,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%v: %v", tt.settings, problems)
 		}
 	}
-	if _, err := New("1", "", "").Run(t.Context(), request(encoded(t, map[string]any{"webhook": "x"}), time.Second)); err == nil {
+	if _, err := New("1").Run(t.Context(), request(encoded(t, map[string]any{"webhook": "x"}), time.Second)); err == nil {
 		t.Error("no error")
 	}
 }

@@ -8,8 +8,8 @@ import (
 
 // TestContract holds the action against the contract, as tcpmemd meets it.
 func TestContract(t *testing.T) {
-	remediatetest.Check(t, New("1", "", ""), remediatetest.Want{
-		Valid:   []string{`{}`, `{"journal":false,"command":["/bin/sh"],"webhook":"https://x/"}`},
-		Invalid: []string{`{"journal":false}`, `{"webhook":"x"}`},
+	remediatetest.Check(t, New("1"), remediatetest.Want{
+		Valid:   []string{`{}`, `{"command":["/bin/sh"],"webhook":"https://x/"}`},
+		Invalid: []string{`{"webhook":"x"}`},
 	})
 }

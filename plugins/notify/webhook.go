@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+
+	"github.com/tcpmemd/tcpmemd/daemon/event/prose"
 )
 
 const (
@@ -34,7 +37,7 @@ func newTarget(text string) (*target, error) {
 }
 
 // name is as much of the URL as may be told.
-func (t *target) name() string { return t.url.Scheme + "://" + printable(t.url.Host, maxAnswer, false) }
+func (t *target) name() string { return t.url.Scheme + "://" + printable(t.url.Host, maxAnswer) }
 
 // post sends the event, once. Any answer of 2xx counts as told; its body is not
 // read. A redirect is not followed: it could lead to another host, or from
@@ -81,7 +84,7 @@ func told(err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
 	}
-	return errors.New(printable(err.Error(), 2*maxAnswer, false))
+	return errors.New(printable(err.Error(), 2*maxAnswer))
 }
 
 // place is as much of a redirect's address as may be told.
@@ -90,5 +93,13 @@ func place(location string) string {
 	if err != nil || u.Host == "" {
 		return "a path of its own"
 	}
-	return printable(u.Scheme+"://"+u.Host, maxAnswer, false)
+	return printable(u.Scheme+"://"+u.Host, maxAnswer)
+}
+
+// printable escapes what a server or a URL chose, and cuts what is long.
+func printable(s string, most int) string {
+	if s = prose.Escape(s); len(s) > most {
+		s = strings.ToValidUTF8(s[:most-3], "") + "..."
+	}
+	return s
 }

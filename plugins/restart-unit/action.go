@@ -165,9 +165,13 @@ func (a *Action) Run(ctx context.Context, r *remediate.Request) (resp *remediate
 
 // notOrphans are the sockets that can become orphans. Those that were are
 // another action's: their owner may be known by weaker evidence than this one's.
+// A listener never is one; that of a socket unit stays where it is.
 func notOrphans(sockets []remediate.Socket) []remediate.Socket {
 	var out []remediate.Socket
 	for i := range sockets {
+		if sockets[i].State == reading.Listen.String() {
+			continue
+		}
 		switch sockets[i].Class {
 		case reading.Owned.String(), reading.Unaccepted.String():
 			out = append(out, sockets[i])

@@ -160,6 +160,21 @@ func TestAlong(t *testing.T) {
 	}
 }
 
+// A listener that PID 1 passed on outlives the restart, and is not waited for.
+func TestListenerIsNoVictim(t *testing.T) {
+	require.Root(t)
+	ns := scene.NewNetns(t)
+	passed := scene.StartT(t, scene.ChildOptions{Netns: ns})
+	h, a := host(t)
+	r := request(h, "")
+	r.Sockets = append(r.Sockets, victimstest.Inside(ns, passed.PID()).Request(t, scene.BuildT(t, passed, scene.Spec{Kind: scene.Listening}).Sockets...)...)
+	start := time.Now()
+	resp := run(t, a, r)
+	if took := time.Since(start); resp.Result != remediate.Done || took > cleanTime*4/5 {
+		t.Errorf("%+v after %v", resp, took)
+	}
+}
+
 // TestMemory is the whole of it on the real kernel, but for systemd: a service
 // in a namespace of its own holds unread, hidden and unsent memory; its end
 // frees the first two, and the orphans of the third are destroyed. Its peer
@@ -218,7 +233,7 @@ func TestMemory(t *testing.T) {
 				return
 			}
 			p.Standing(t, unsent.Sockets...)
-			if !strings.Contains(resp.Message, "MiB unsent stay in orphans") {
+			if !strings.Contains(resp.Message, " unsent stay in orphans") { // how much depends on what the kernel took
 				t.Errorf("the message does not tell of what is left: %s", resp.Message)
 			}
 			if sum := unsent.Bytes() + unread.Bytes(); resp.Predicted["owned"] > sum-unsent.Bytes()*8/10 {

@@ -61,6 +61,10 @@ var rules = []rule{{
 	only:   []string{"daemon/reading", "daemon/record", "daemon/event"},
 	direct: impure,
 }, {
+	why:  "the journal is told texts; what is told, and how loud, is decided elsewhere",
+	from: []string{"daemon/journal"},
+	only: []string{"daemon/reading", "daemon/record", "daemon/event"},
+}, {
 	why:  "a leaf reads one kernel interface; what readings mean together is decided above",
 	from: []string{"daemon/procfs", "daemon/kmsg", "daemon/sockdiag", "daemon/cgroup", "daemon/units"},
 	only: []string{"daemon/reading"},
@@ -130,6 +134,10 @@ var rules = []rule{{
 	from:   []string{"cmd/internal/export"},
 	never:  []string{"=daemon", "cmd/internal/cli", "cmd/internal/words", "daemon/control", "daemon/direct", "daemon/scan", "=daemon/store", "daemon/store/actions", "daemon/store/incident"},
 	direct: []string{"os", "os/exec", "net", "net/http"},
+}, {
+	why:  "the bill of materials is read from finished programs, whatever they are",
+	from: []string{"cmd/internal/sbom"},
+	only: []string{},
 }, {
 	why:   "a plugin author pulls in no kernel code",
 	from:  []string{"remediate"},

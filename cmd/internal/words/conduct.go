@@ -43,6 +43,9 @@ func Conduct(doc *api.Status, columns int, paint layout.Painter) []string {
 		}
 		say(s)
 	}
+	if j := doc.Journal; j != nil && (j.Waiting > 0 || j.Lost > 0) {
+		say(paint.Style("journal", layout.Warn) + fmt.Sprintf(": it has not taken %s yet, %d lost since the daemon started", prose.Plural(int64(j.Waiting), "message"), j.Lost))
+	}
 	return out
 }
 

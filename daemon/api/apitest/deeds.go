@@ -171,6 +171,7 @@ func (h *Host) fill(unit, command, pod string) {
 		ModeWhy: "tcpmemd.toml says so",
 		Pause:   &api.Pause{Why: "deploying", Since: At.Add(-2 * time.Minute), Until: new(At.Add(58 * time.Minute)), By: &record.Caller{UID: 0, PID: 4242}},
 		Blind:   []api.Blindness{{ID: "blind-netns", Text: "netns 4026532000 cannot be read: permission denied", Since: At.Add(-time.Hour)}},
+		Journal: &api.Journal{Waiting: 2, Lost: 1},
 		Rights: []api.MissingRight{{
 			Action: "raise-tcp-mem", Missing: "CAP_NET_ADMIN, and /proc/sys is read-only",
 			Fix: "install the drop-in /usr/share/doc/tcpmemd/enforce.conf", Rules: []string{"load"},

@@ -123,7 +123,7 @@ func (e *Engine) decide(list []*due, in *Input, out *Output) {
 	for _, d := range touching {
 		e.touch(d, &acting, out)
 		if n := len(out.Decisions); n > 0 && out.Decisions[n-1].Record.Choice == record.ChoseAct && out.Decisions[n-1].Info.Touches != TouchesNothing {
-			acting.Busy = out.Decisions[n-1].Rule.Name
+			acting.Busy = UnderWay(out.Decisions[n-1].Rule.Name)
 		}
 	}
 	for _, d := range list {

@@ -38,7 +38,7 @@ type Input struct {
 	Paused  string       // why touching is paused, "" where it is not
 	Forced  string       // why the daemon may only observe, whatever its mode
 	Stop    string       // why not even a person may act: the emergency stop
-	Busy    string       // the touching action under way, "" where there is none
+	Busy    string       // why no touching action can begin just now, "" where one can
 	// Overtaken: Facts.Reading began before the last touching action ended.
 	Overtaken bool
 	// OptOut says why an owner is told of and not touched, "" where it may be;

@@ -75,7 +75,7 @@ func (h *host) look() Output {
 		Sample: &reading.Sample{
 			At: h.now.At, PageSize: 4096, Used: h.used, Mem: reading.TCPMem{Min: 500, Pressure: 700, Max: 1000},
 		},
-		Level: reading.Critical, Reading: r,
+		Level: reading.Critical, Reading: r, Blind: h.in.Facts.Blind,
 	}
 	r.Sample = *in.Facts.Sample
 	out := h.engine.Turn(&in)
@@ -282,6 +282,41 @@ func TestSeveral(t *testing.T) {
 	if got := h.last().Key(); got != "system/c.service" {
 		t.Errorf("then %s, want c", got)
 	}
+}
+
+// What the disk did not take is no step taken: it waits for the disk, and its
+// time comes again.
+func TestUnrecorded(t *testing.T) {
+	h := newHost(t, rule(t))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.turns(20 * time.Second)
+	h.done("")
+	h.turns(10 * time.Second)
+	h.engine.Paid("a", h.last(), h.now)
+	h.engine.Resulted(h.last(), record.Refused, Unrecorded, h.now)
+	h.log = nil
+	h.in.Busy = "the action log cannot be written"
+	h.turns(5 * time.Minute)
+	h.want("system/queue.service step 2 restart-unit waiting busy")
+	h.log, h.in.Busy = nil, ""
+	h.turn()
+	h.want("system/queue.service step 2 restart-unit act")
+}
+
+// While PID 1 is not to be reached a step waits for its word, for a while.
+func TestUnheard(t *testing.T) {
+	h := newHost(t, rule(t))
+	h.owners = []reading.Owner{leaker("queue.service", 5000)}
+	h.owners[0].UnitVerified = false
+	h.in.Facts.Blind = []string{BlindBus}
+	h.turns(20 * time.Second)
+	h.done("")
+	h.log = nil
+	h.turns(time.Minute)
+	h.want("system/queue.service step 2 restart-unit waiting unit")
+	h.in.Facts.Blind, h.owners[0].UnitVerified = nil, true
+	h.turn()
+	h.want("system/queue.service step 2 restart-unit act")
 }
 
 // Each guard, by the one thing that makes it refuse.

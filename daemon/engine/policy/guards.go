@@ -84,10 +84,19 @@ var guards = []guard{
 func refused(a *attempt) (g guard, why string) {
 	for _, g := range guards {
 		if why := g.why(a); why != "" {
+			if g.name == "unit" && unheard(a) {
+				g.waits = soon
+			}
 			return g, why
 		}
 	}
 	return guard{}, ""
+}
+
+// unheard: PID 1 says nothing at all just now. Its word may yet come.
+func unheard(a *attempt) bool {
+	o := a.owner
+	return slices.Contains(a.in.Facts.Blind, BlindBus) && (o.Manager == "" || o.Manager == "system") && o.Kind != reading.KindUserService
 }
 
 // GuardNames lists the guards in the order they are asked.
@@ -351,10 +360,13 @@ func budgetSpent(a *attempt) string {
 }
 
 func busy(a *attempt) string {
-	if a.then == nil && a.in.Busy != "" {
-		return "another action is under way: " + a.in.Busy
+	if a.then == nil {
+		return a.in.Busy
 	}
 	return ""
 }
+
+// UnderWay is why nothing can begin while an action is.
+func UnderWay(what string) string { return "another action is under way: " + what }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -14,6 +14,10 @@ import (
 // nothing: the next step need not wait.
 const FreesNothing = "frees-nothing"
 
+// Unrecorded is the code of an action that did not begin because the disk did
+// not take its intent: its step is still to be taken.
+const Unrecorded = "log-unwritable"
+
 // Paid notes that an action that touches something is about to start: its
 // budgets are spent, whatever comes of it.
 func (e *Engine) Paid(action string, d *Decision, now record.Stamp) {
@@ -54,6 +58,9 @@ func (e *Engine) Resulted(d *Decision, outcome record.Outcome, code string, now 
 			return
 		}
 		s.acting = false
+		if outcome == record.Refused && code == Unrecorded {
+			return
+		}
 		s.next(now)
 		s.free = outcome == record.Refused && code == FreesNothing
 	})

@@ -151,6 +151,7 @@ type ActionInfo struct {
 	Lease        bool
 	NeedsSockets bool
 	Capabilities []string
-	// Missing says which of its rights the daemon lacks, "" where none.
-	Missing string
+	// Missing says which of its rights the daemon lacks, "" where none. Remedy is
+	// what an administrator does about it.
+	Missing, Remedy string
 }

@@ -25,6 +25,9 @@ type Facts struct {
 	Blind []string
 }
 
+// BlindBus is, of those ids, that PID 1 cannot be asked.
+const BlindBus = "blind-bus"
+
 // Vars are the variables of a condition with their values. A value is taken
 // from the facts when a condition asks for it.
 type Vars struct {

@@ -192,7 +192,7 @@ func (p *Player) input(e *Entry, now record.Stamp) policy.Input {
 		in.Facts.Age = now.Since(p.readAt)
 	}
 	if p.acting != nil {
-		in.Busy = p.acting.decision.Rule.Name
+		in.Busy = policy.UnderWay(p.acting.decision.Rule.Name)
 	}
 	return in
 }

@@ -50,6 +50,11 @@ func TestUnits(t *testing.T) {
 	if diff := cmp.Diff([]string{"0 ms", "90 s", "3 min", "80 min", "3 h 5 min", "4 h", "4 days"}, got); diff != "" {
 		t.Errorf("durations: (-want +got)\n%s", diff)
 	}
+	for _, tt := range []struct{ thing, one, two string }{{"socket", "1 socket", "2 sockets"}, {"entry", "1 entry", "2 entries"}, {"key", "1 key", "2 keys"}} {
+		if Plural(1, tt.thing) != tt.one || Plural(2, tt.thing) != tt.two {
+			t.Errorf("%s, %s", Plural(1, tt.thing), Plural(2, tt.thing))
+		}
+	}
 	if got := Seconds(1e300); got != "36500 days" {
 		t.Errorf("formatSeconds(1e300) = %s", got)
 	}

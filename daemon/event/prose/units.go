@@ -3,6 +3,7 @@ package prose
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -83,10 +84,13 @@ func Seconds(s float64) string {
 // Time writes a time to the second, in UTC.
 func Time(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// Plural counts things: "1 socket", "2 sockets".
+// Plural counts things: "1 socket", "2 sockets", "2 entries", "2 keys".
 func Plural(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
+	}
+	if stem, ok := strings.CutSuffix(thing, "y"); ok && !strings.HasSuffix(stem, "e") {
+		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -140,6 +140,15 @@ func (h *Host) answer(c Call) (reply []any, err *dbus.Error, handled bool) {
 			return nil, noSuchUnit(arg), true
 		}
 		return []any{object(arg)}, nil, true
+	case name + ".Manager.GetUnitByControlGroup":
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for unit, p := range h.services {
+			if p["ControlGroup"] == arg {
+				return []any{object(unit)}, nil, true
+			}
+		}
+		return nil, noSuchUnit(arg), true
 	case name + ".Manager.TryRestartUnit":
 		reply, err = h.restart(c)
 		return reply, err, true

@@ -4,7 +4,6 @@
 //	actor probe                      says whether destroyed orphans vanish
 //	actor request OWNER              scans, and writes a request about an owner
 //	actor run ACTION < REQUEST       runs an action and writes its response
-//	actor undo ACTION < REQUEST      takes back what it changed
 package main
 
 import (
@@ -35,10 +34,8 @@ func main() {
 		out, err = request(ctx, flag.Arg(1))
 	case "run":
 		out, err = run(ctx, flag.Arg(1))
-	case "undo":
-		out, err = undo(ctx, flag.Arg(1))
 	default:
-		err = errors.New("want probe, request, run or undo")
+		err = errors.New("want probe, request or run")
 	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(out)
@@ -63,21 +60,6 @@ func run(ctx context.Context, name string) (*remediate.Response, error) {
 		return a.Run(ctx, &r)
 	}
 	return nil, fmt.Errorf("no action %q", name)
-}
-
-// undo reads what a run gave to take it back by.
-func undo(ctx context.Context, name string) (*remediate.Response, error) {
-	var r remediate.UndoRequest
-	if err := json.NewDecoder(os.Stdin).Decode(&r); err != nil {
-		return nil, fmt.Errorf("read request: %w", err)
-	}
-	r.Deadline = time.Now().Add(10 * time.Second)
-	ctx, cancel := context.WithDeadline(ctx, r.Deadline)
-	defer cancel()
-	if u, ok := builtin.Find("e2e", name).(remediate.Undoer); ok {
-		return u.Undo(ctx, &r)
-	}
-	return nil, fmt.Errorf("no action %q that can be undone", name)
 }
 
 // request names an owner and all of its sockets, as tcpmemd does.

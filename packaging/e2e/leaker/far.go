@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -17,11 +19,11 @@ const (
 	full = 100 * time.Millisecond
 )
 
-// accept takes every connection to address and reads none of them, until ctx is
-// done.
+// accept takes every connection to address, or to the socket that systemd
+// passes (sd_listen_fds(3)) where that is "fd", and reads none of them, until
+// ctx is done.
 func accept(ctx context.Context, address string) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp4", address)
+	listener, err := listen(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -44,9 +46,20 @@ func accept(ctx context.Context, address string) error {
 	}
 }
 
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	if address != "fd" {
+		var config net.ListenConfig
+		return config.Listen(ctx, "tcp4", address)
+	}
+	const first = 3 // SD_LISTEN_FDS_START
+	passed := os.NewFile(first, "passed")
+	defer passed.Close()
+	return net.FileListener(passed)
+}
+
 // send opens count connections to address and sends size bytes on each, as much
-// as fits where size is 0. It holds them until ctx is done, or closes them at
-// once where leave is set; what is unsent then stays behind as orphans.
+// as fits where size is 0. It holds them until ctx is done, closes them at SIGHUP,
+// or at once where leave is set; what is unsent then stays behind as orphans.
 func send(ctx context.Context, address string, count, size int, leave bool) error {
 	var held []net.Conn
 	defer func() { closeAll(held) }()
@@ -64,7 +77,15 @@ func send(ctx context.Context, address string, count, size int, leave bool) erro
 	if err := notifyReady(ctx); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	select {
+	case <-hangup:
+		closeAll(held)
+		held = nil
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
 	return nil
 }
 

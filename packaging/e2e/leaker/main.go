@@ -30,7 +30,7 @@ func main() {
 	hidden := flag.Int("hidden", 0, "connections that the peer resets and that are kept")
 	size := flag.Int("bytes", 100_000, "payload of each connection, 0 with -dial for as much as fits")
 	report := flag.String("report", "", "where to write what is held, nowhere by default")
-	listen := flag.String("listen", "", "accept at this `address` and never read")
+	listen := flag.String("listen", "", "accept at this `address`, or at what systemd passed where it is fd, and never read")
 	dial := flag.String("dial", "", "connect to this `address` and send")
 	count := flag.Int("count", 1, "connections of -dial")
 	leave := flag.Bool("leave", false, "close the connections of -dial once their data is sent")
