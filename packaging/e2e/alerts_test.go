@@ -52,7 +52,7 @@ const alertsConfig = `
 mode = "enforce"
 settle.start = "2s"
 settle.owner = "2s"
-min_coverage = 0.1
+min_coverage = 0.01
 scan.calm = "5s"
 scan.pressed = "2s"
 `
