@@ -295,6 +295,29 @@ func TestBefore(t *testing.T) {
 	}
 }
 
+// TestStory: what happened is told in the order of time, and that it fires once,
+// also where no record tells of it.
+func TestStory(t *testing.T) {
+	line := regexp.MustCompile(`<li class="(\w+)".*<span class="time">([\d:]+)</span>`)
+	for name, in := range map[string]*record.Incident{"told": restarted("task-queue.service"), "untold": worst(), "empty": open()} {
+		text, err := Incident(in, meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var times []string
+		fired := 0
+		for _, m := range line.FindAllStringSubmatch(string(text), -1) {
+			times = append(times, m[2])
+			if m[1] == "fired" {
+				fired++
+			}
+		}
+		if len(times) == 0 || !slices.IsSorted(times) || fired != 1 {
+			t.Errorf("%s: fires %d times, at %q", name, fired, times)
+		}
+	}
+}
+
 // TestClockSet: a wall clock that is set back does not fold the picture.
 func TestClockSet(t *testing.T) {
 	in := restarted("task-queue.service")

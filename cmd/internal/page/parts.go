@@ -33,12 +33,19 @@ func (t *telling) number() {
 		}
 		t.marks = append(t.marks, m)
 	}
-	if !slices.ContainsFunc(t.Records, t.fires) && !t.Fired.At.IsZero() {
-		add(happening{Text: "the rule fires"}, mark{kind: "fired", label: "the rule fires", short: "fires", first: 1}, t.axis.at(t.Fired))
-		fired = true
+	begins := mark{kind: "fired", label: "the rule fires", short: "fires", first: 1}
+	untold := !slices.ContainsFunc(t.Records, t.fires) && !t.Fired.At.IsZero()
+	fire := func() {
+		if untold && !fired {
+			add(happening{Text: "the rule fires"}, begins, t.axis.at(t.Fired))
+			fired = true
+		}
 	}
 	for i := range t.Records {
 		r := &t.Records[i]
+		if !r.At.Before(t.Fired.At) {
+			fire()
+		}
 		h, m := happening{Text: teller.Words(r)}, mark{kind: "state"}
 		own := r.Incident == t.ID
 		if !own && r.Kind != record.KindEvent {
@@ -47,7 +54,7 @@ func (t *telling) number() {
 		d := t.of[i]
 		switch {
 		case t.fires(*r) && !fired:
-			fired, m = true, mark{kind: "fired", label: "the rule fires", short: "fires", first: 1}
+			fired, m = true, begins
 		case r.State != nil && own && r.State.Phase == record.Ended && t.Ended != nil && !r.At.Before(t.Ended.At):
 			m = mark{kind: "end", label: "over", first: 1}
 		case told[d] && r.Decision != nil:
@@ -73,6 +80,7 @@ func (t *telling) number() {
 		}
 		add(h, m, t.axis.at(r.Stamp))
 	}
+	fire()
 	if t.Ended != nil && !slices.ContainsFunc(t.marks, func(m mark) bool { return m.kind == "end" }) {
 		add(happening{Text: "over: " + endWords(t.End)}, mark{kind: "end", label: "over", first: 1}, t.axis.at(*t.Ended))
 	}
