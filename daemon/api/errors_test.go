@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -8,11 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
 func TestDialError(t *testing.T) {
@@ -102,5 +106,31 @@ func TestSocketPaths(t *testing.T) {
 	}
 	if got := FindSocket(env("XDG_RUNTIME_DIR", dir), 1000); got != own {
 		t.Errorf("with a daemon of their own: asks %s, want %s", got, own)
+	}
+}
+
+// TestSocketStreamKeepsTheBiggest: of a long answer only so many are held, and
+// the rest is accounted for.
+func TestSocketStreamKeepsTheBiggest(t *testing.T) {
+	const rows, limit = 9000, 1500
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	var all []Socket
+	for i := range rows {
+		s := Socket{Cookie: uint64(i), Bytes: int64(i * 7919 % rows)}
+		all = append(all, s)
+		if err := enc.Encode(SocketFrame{Socket: &s}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enc.Encode(SocketFrame{End: &Sockets{Matched: reading.Tally{Sockets: rows}}}); err != nil {
+		t.Fatal(err)
+	}
+	want := Sockets{Sockets: all}
+	SortSockets(want.Sockets)
+	want.keep(limit)
+	doc, err := readSocketStream(strings.NewReader(b.String()), limit, new(atomic.Int64))
+	if err != nil || doc.Truncated != want.Truncated || !slices.EqualFunc(doc.Sockets, want.Sockets, func(a, b Socket) bool { return a.Cookie == b.Cookie }) {
+		t.Errorf("%v: %d rows, %v truncated, want %v", err, len(doc.Sockets), doc.Truncated, want.Truncated)
 	}
 }

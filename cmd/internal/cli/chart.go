@@ -255,7 +255,7 @@ func (c *chart) owner(o *pastOwner, scans []time.Time, most int64, gutter int) s
 	next := 0 // of what is known of the owner
 	for i, scan := range scans {
 		held := int64(0) // it was not among the biggest
-		if next < len(o.at) && o.at[next].Equal(scan) {
+		if next < len(o.scans) && int(o.scans[next]) == i {
 			held = o.bytes[next]
 			next++
 		}

@@ -72,7 +72,7 @@ type pastGap struct {
 // pastOwner is one owner over the time.
 type pastOwner struct {
 	key, name string
-	at        []time.Time
+	scans     []int32 // of past.scans, in which it was among the biggest
 	bytes     []int64
 	most      int64
 	mostAt    time.Time
@@ -220,7 +220,7 @@ func (p *past) follow(at time.Time, o *reading.Owner) {
 		of = &pastOwner{key: o.Key, name: o.Name}
 		p.owners[o.Key] = of
 	}
-	of.at, of.bytes = append(of.at, at), append(of.bytes, o.Sum.Bytes)
+	of.scans, of.bytes = append(of.scans, int32(len(p.scans)-1)), append(of.bytes, o.Sum.Bytes)
 	if of.most < o.Sum.Bytes {
 		of.most, of.mostAt = o.Sum.Bytes, at
 	}

@@ -216,7 +216,7 @@ func (p *past) ownerLines(shown []*pastOwner, columns int, paint layout.Painter)
 			verdict = string(*o.verdict)
 		}
 		now := "-" // not among the biggest, or gone
-		if n := len(o.at) - 1; o.at[n].Equal(p.scans[len(p.scans)-1]) {
+		if n := len(o.scans) - 1; int(o.scans[n]) == len(p.scans)-1 {
 			now = prose.Bytes(o.bytes[n])
 		}
 		t.Add(prose.Escape(o.name), prose.Bytes(o.most), o.mostAt.UTC().Format("01-02 15:04:05"), now, verdict)
