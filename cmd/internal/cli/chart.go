@@ -85,18 +85,16 @@ func newChart(p *past, from time.Time, columns int, signs charset, paint layout.
 	gaps := p.Gaps
 	for i := range p.Points {
 		point := &p.Points[i]
-		// A moment stands for the time up to the next one, or to a gap.
-		end := point.At
 		for len(gaps) > 0 && gaps[0].From.Before(point.At) {
 			gaps = gaps[1:]
 		}
+		// A moment stands for the time up to the next one, or to a gap.
+		first := c.column(point.At)
+		end := first + 1
 		if i+1 < len(p.Points) && (len(gaps) == 0 || !gaps[0].From.Equal(point.At)) {
-			end = p.Points[i+1].At
+			end = max(end, c.column(p.Points[i+1].At))
 		}
-		for at := c.column(point.At); at <= c.column(end); at++ {
-			if at == c.column(end) && at != c.column(point.At) && end != point.At {
-				break // the next one's own
-			}
+		for at := first; at < end; at++ {
 			c.columns[at].add(point)
 		}
 	}

@@ -253,3 +253,24 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestSecretsOfThePolicy: a webhook's path is a password.
+func TestSecretsOfThePolicy(t *testing.T) {
+	host := apitest.Acted()
+	host.PolicyDoc.Text = "[[rule.x.step]]\nwebhook = \"https://me:secret1@chat.example:8443/secret2?secret3#secret4\" # /etc/x.toml:3\n" +
+		"settings = {webhook = 'http://[::1]/secret5', command = [\"/usr/bin/tell\", \"https://me:secret6@chat.example\"]}\n"
+	data, _ := written(t, host)
+	f, err := Read(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := (&Source{File: f}).Policy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "[[rule.x.step]]\nwebhook = \"https://chat.example:8443/left-out\" # /etc/x.toml:3\n" +
+		"settings = {webhook = 'http://[::1]/left-out', command = [\"/usr/bin/tell\", \"https://chat.example\"]}\n"
+	if doc.Text != want {
+		t.Errorf("the policy is\n%swant\n%s", doc.Text, want)
+	}
+}

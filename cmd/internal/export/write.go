@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
@@ -108,6 +109,9 @@ func (w *writer) past() {
 	rules, err := w.daemon.Rules(w.ctx)
 	w.document(rulesName, rules, err)
 	policy, err := w.daemon.Policy(w.ctx)
+	if err == nil {
+		policy.Text = hideSecrets(policy.Text)
+	}
 	w.document(policyName, policy, err)
 	plugins, err := w.daemon.Plugins(w.ctx)
 	w.document(pluginsName, plugins, err)
@@ -123,6 +127,19 @@ func (w *writer) past() {
 		w.options.Told(fmt.Sprintf("recorded readings: %d files", n))
 		w.file(historyDir+s.Name, s.Data)
 	}
+}
+
+// What may be secret of an address: who asks, and all behind the host. Chat
+// systems know their callers by the path alone.
+var (
+	asker = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'/?#@]*@`)
+	path  = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s"'/?#]*)[/?#][^\s"']+`)
+)
+
+// hideSecrets takes out of a policy what a file that goes to others must not
+// have, as the action notify does in what it tells.
+func hideSecrets(policy string) string {
+	return path.ReplaceAllString(asker.ReplaceAllString(policy, "$1"), "$1/left-out")
 }
 
 func (w *writer) incidents() {
