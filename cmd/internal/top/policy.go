@@ -60,6 +60,9 @@ func facts(doc *api.Status, width int, paint layout.Painter) []string {
 	for _, r := range doc.RightsMissing {
 		say("rights missing", ": "+prose.Escape(r.Action)+" cannot work here: "+words.Sentence(r.Missing), layout.Warn)
 	}
+	if j := doc.Journal; j != nil && (j.Waiting > 0 || j.Lost > 0) {
+		say("journal", fmt.Sprintf(": it has not taken %s yet, %d lost", prose.Plural(int64(j.Waiting), "message"), j.Lost), layout.Warn)
+	}
 	if len(doc.Rules) == 0 {
 		say("", fmt.Sprintf("no rule is pending or fires; %s, mode %s", prose.Plural(int64(doc.RulesLoaded), "rule"), prose.Escape(doc.Mode)), layout.Plain)
 	}

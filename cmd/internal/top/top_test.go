@@ -555,7 +555,7 @@ func TestConduct(t *testing.T) {
 		"leaking-service: task-queue.service fires, step 2/2 in 41 s: restart-unit",
 		"leaking-service is held: a budget is spent, one more at 2026-11-22 09:17:00 UTC",
 		"slow-peer: prod/checkout-7d9f (worker) fires, step 1/1: destroy-sockets, dry-run", "slow-peer: and 1 more",
-		"blind-netns: netns 4026532000 cannot be read", "rights missing: raise-tcp-mem cannot work here")
+		"blind-netns: netns 4026532000 cannot be read", "rights missing: raise-tcp-mem cannot work here", "journal: it has not taken 2 messages yet, 1 lost")
 	r.Keys[0].Phase, r.Keys[0].NextIn = record.Pending, new(12.0)
 	v.pass(2 * time.Second)
 	v.has("leaking-service: task-queue.service pending, fires in 12 s, then restart-unit")
