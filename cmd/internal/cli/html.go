@@ -87,7 +87,7 @@ func (c *command) statusHTML(ctx context.Context) error {
 	}
 	var past []record.Point
 	if t, ok := src.(teller); ok {
-		past, err = recent(ctx, t, c.now().Add(-pastOfStatus))
+		past, err = recent(ctx, t, doc.TakenAt.Add(-pastOfStatus))
 		if err != nil { // the state of now is whole without it
 			fmt.Fprintf(c.Stderr, "tcpmemctl: the last hour is not whole: %s\n", printable(err.Error()))
 		}
