@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,7 +26,7 @@ func checkDamaged(t *testing.T, m *Machine) {
 			t.Errorf("the journal does not say %q:\n%s", want, log)
 		}
 	}
-	eventually(t, patience, func() string {
+	eventually(t, time.Minute, func() string {
 		if out := ask(t, m, "journalctl", "--no-pager", "--output=cat", "--since="+since, "TCPMEMD_EVENT=budgets-lost"); !strings.Contains(out, "all count as spent") {
 			return "the journal does not tell of budgets-lost:\n" + out
 		}

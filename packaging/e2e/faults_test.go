@@ -91,7 +91,7 @@ func checkReadOnlyAtStart(t *testing.T, m *Machine) {
 	// Lazily: the journal may have a file of it open.
 	defer run(t, m, "umount", "--lazy", "/var")
 	run(t, m, "systemctl", "start", "tcpmemd")
-	eventually(t, patience, func() string { return troubled(t, m, "log-unwritable", "read-only file system") })
+	eventually(t, time.Minute, func() string { return troubled(t, m, "log-unwritable", "read-only file system") })
 	ask(t, m, "systemctl", "stop", "tcpmemd")
 	run(t, m, "systemctl", "reset-failed", "tcpmemd")
 }
@@ -106,7 +106,7 @@ func checkDiskFull(t *testing.T, m *Machine) {
 	}()
 	ask(t, m, "dd", "if=/dev/zero", "of="+stateDir+"/ballast", "bs=4k", "status=none")
 	run(t, m, "systemctl", "start", "tcpmemd")
-	eventually(t, patience, func() string { return troubled(t, m, "log-unwritable", "no space left on device") })
+	eventually(t, time.Minute, func() string { return troubled(t, m, "log-unwritable", "no space left on device") })
 	invocation := startLeaking(t, m, "full")
 	in := waits(t, m, "full", "the action log cannot be written: ")
 	if got := show(t, m, "full.service", "InvocationID"); got != invocation {
@@ -116,7 +116,7 @@ func checkDiskFull(t *testing.T, m *Machine) {
 
 	run(t, m, "rm", stateDir+"/ballast")
 	restarted(t, m, "full", invocation)
-	eventually(t, patience, func() string { return untroubled(t, m, "log-unwritable") })
+	eventually(t, time.Minute, func() string { return untroubled(t, m, "log-unwritable") })
 	whole(t, run(t, m, "cat", stateDir+"/actions.jsonl"))
 }
 
@@ -141,7 +141,7 @@ func checkDiskFails(t *testing.T, m *Machine) {
 	}
 	// Started again, on the same disk and on one that works.
 	run(t, m, "systemctl", "start", "tcpmemd")
-	eventually(t, patience, func() string { return troubled(t, m, "log-unwritable", "read-only file system") })
+	eventually(t, time.Minute, func() string { return troubled(t, m, "log-unwritable", "read-only file system") })
 	ask(t, m, "systemctl", "stop", "tcpmemd")
 	if got := show(t, m, "fails.service", "InvocationID"); got != invocation {
 		t.Error("fails.service was restarted without a record of it")
@@ -256,7 +256,7 @@ func whole(t *testing.T, log string) {
 // told expects the journal to tell of an incident.
 func told(t *testing.T, m *Machine, incident string) {
 	t.Helper()
-	eventually(t, patience, func() string {
+	eventually(t, time.Minute, func() string {
 		if out := ask(t, m, "journalctl", "--no-pager", "-o", "json", "TCPMEMD_INCIDENT="+incident); out == "" {
 			return "the journal does not tell of " + incident
 		}

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// dockerScope is what docker and the kubelet's runtimes call a container's
-// control group.
+// dockerID is a container's: docker has PID 1 make docker-ID.scope for it.
 const dockerID = "3f9b2c51d07e4a86b1c0aa5e7794d2f8136e5b0c9d8a7f4e2b1c3d5e6f708192"
 
 // ownersPolicy has a rule for each shape of owner. What is restarted is told by
@@ -84,7 +83,6 @@ func litterAddress() string { return loopback(7923) }
 // those whose names they carry, and socket units.
 func startBystanders(t *testing.T, m *Machine) starts {
 	t.Helper()
-	small := leakerCommand("nginx", "-unread 1")
 	for unit, text := range map[string]string{
 		"queue.socket":                 "[Socket]\nListenStream=" + drainAddress() + "\nReceiveBuffer=2M\nService=drain.service\n",
 		"drain.service":                "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/local/bin/once /run/drained " + leakerPath + " -listen fd\n",
@@ -92,7 +90,7 @@ func startBystanders(t *testing.T, m *Machine) starts {
 		"each.socket":                  "[Socket]\nListenStream=" + eachAddress() + "\nAccept=yes\nReceiveBuffer=2M\n",
 		"each@.service":                "[Service]\nStandardInput=socket\nExecStart=/bin/sleep infinity\n",
 		"caller.service":               "[Service]\nType=notify\nExecStart=" + leakerPath + " -dial " + eachAddress() + " -bytes 3000\n",
-		"nginx.service":                "[Service]\nType=notify\nExecStart=" + small + "\n",
+		"nginx.service":                "[Service]\nType=notify\nExecStart=" + leakerPath + " -unread 1\n",
 		"reader.service":               "[Service]\nType=notify\nExecStart=" + leakerPath + " -listen " + litterAddress() + "\n",
 		"worker@.service":              "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/usr/local/bin/once /run/worked-%i " + leakerPath + " -comm worker -hidden ${HIDDEN} -bytes 50000\nEnvironment=HIDDEN=1\n",
 		"worker@1.service.d/much.conf": "[Service]\nEnvironment=HIDDEN=80\n",

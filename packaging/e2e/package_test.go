@@ -189,8 +189,9 @@ func checkReboot(t *testing.T, m *Machine) {
 	if got := ask(t, m, "systemctl", "is-system-running"); got != "running" {
 		t.Errorf("is-system-running = %q, want running\n%s", got, run(t, m, "systemctl", "--failed"))
 	}
-	if got := incidentShow(t, m, in); got.End != record.EndStopped {
-		t.Errorf("the incident of before the reboot: end %q", got.End)
+	// Which of the two units was stopped first decides how it ended.
+	if got := incidentShow(t, m, in); got.Ended == nil {
+		t.Error("the incident of before the reboot is still open")
 	}
 	// The modules that this kernel has not cost a line in the log.
 	if got := show(t, m, "systemd-modules-load", "Result"); got != "success" {
