@@ -33,7 +33,7 @@ race:     ## every test under the race detector, but those of whole daemons and 
 
 e2e: ARCHES := $(GOARCH)
 e2e: package    ## install the package on a booted Debian and use it (root)
-	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) go test -tags e2e -count=1 -v -timeout 20m ./packaging/e2e
+	TCPMEMD_E2E_DEB=$(abspath $(DIST)/tcpmemd_$(VERSION)_$(GOARCH).deb) go test -tags e2e -count=1 -v -timeout 30m ./packaging/e2e
 
 soak: ARCHES := $(GOARCH)
 soak: package    ## the same daemon for longer: 5 minutes at rest, then leaks, restarts and reloads for SOAK (root)

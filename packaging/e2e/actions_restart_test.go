@@ -18,6 +18,7 @@ import (
 // TestRestartUnit restarts services of a real systemd, or refuses to. The
 // action runs with the capabilities that it declares and no others.
 func TestRestartUnit(t *testing.T) {
+	t.Parallel() // beside TestLease
 	for _, rel := range []Release{Bookworm, Trixie} {
 		t.Run(string(rel), func(t *testing.T) {
 			m := boot(t, rel)
