@@ -377,9 +377,11 @@ func checkRestartRefusals(t *testing.T, m *Machine) {
 	})
 }
 
-// stubborn ignores TERM, so that a stop takes TimeoutStopSec=.
+// stubborn is not ended by the signal that stops it, so that a stop takes
+// TimeoutStopSec=. A shell that traps TERM would still be ended in its first
+// moments.
 func stubborn(seconds int) string {
-	return fmt.Sprintf("[Service]\nTimeoutStopSec=%d\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1; done'\n", seconds)
+	return fmt.Sprintf("[Service]\nTimeoutStopSec=%d\nKillSignal=SIGWINCH\nExecStart=/bin/sleep infinity\n", seconds)
 }
 
 // checkSlowStop: a job that is under way when the time is up is left to
