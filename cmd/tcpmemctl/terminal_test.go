@@ -137,9 +137,8 @@ func (x *terminal) sane(before string) {
 	if got := strings.TrimSpace(x.run("display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{keypad_cursor_flag}")); got != "0 1 0 0" {
 		x.t.Errorf("alternate screen, cursor, mouse, keypad: %s", got)
 	}
-	x.press("C-l")
-	x.command("clear; stty -a")
-	modes := x.waitFor("lnext", prompt)
+	x.command("clear; stty -a; echo stty=$?")
+	modes := x.waitFor("stty=0")
 	for _, mode := range []string{" icanon", " echo ", " isig", " opost", " icrnl", " ixon"} {
 		if !strings.Contains(strings.ReplaceAll(modes, "\n", " \n "), mode) {
 			x.t.Errorf("no%s after it:\n%s", mode, modes)
