@@ -43,8 +43,9 @@ const (
 	drillOver = 3 * time.Minute
 	// drillLook is the time between two scans that are asked for.
 	drillLook = 10 * time.Second
-	// drillPatience is how long a leak may go unseen, or a spell of it last.
-	drillPatience = time.Minute
+	// drillPatience is how long a leak may go unseen: hidden sockets are looked for
+	// once they are 64, or hold more than the error bound.
+	drillPatience = 90 * time.Second
 	// drillFound is the share of what the leak holds that must be found.
 	drillFound = 0.9
 )

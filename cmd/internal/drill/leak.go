@@ -35,9 +35,9 @@ type Held struct {
 const (
 	// step is the time between two looks at how much is due.
 	step = time.Second
-	// payload of a connection: less than the window that a receiver begins with.
-	// With what the kernel adds it takes up to twice of that.
-	payload = 48 << 10
+	// Bounds of a connection's payload: a page is kept for each socket anyhow, and
+	// a receiver begins with a window of 64 KiB.
+	leastPayload, mostPayload = 2 << 10, 48 << 10
 	// maxPairs bounds descriptors, two for each pair.
 	maxPairs = 2000
 	// arrival is how long data may take to the other end on the loopback.
@@ -62,7 +62,7 @@ func Leak(ctx context.Context, p Plan, parent io.Reader, out io.Writer) error {
 		return fmt.Errorf("listen on loopback: %w", err)
 	}
 	defer listener.Close()
-	h := &hoard{listener: listener}
+	h := &hoard{payload: p.payload(), listener: listener}
 	defer h.end()
 	report := json.NewEncoder(out)
 	begun := time.Now()
@@ -93,8 +93,19 @@ func Leak(ctx context.Context, p Plan, parent io.Reader, out io.Writer) error {
 	}
 }
 
+// payload of a connection: the more of them the sooner they are found, because
+// some dozens of hidden sockets are looked for whatever they hold.
+func (p Plan) payload() int {
+	return int(min(max(p.Bytes/maxPairs/2, leastPayload), mostPayload))
+}
+
+// room is what a connection may take: its payload twice, with what the kernel
+// adds, and a page for each end.
+func room(payload int) int64 { return int64(2*payload + 2*os.Getpagesize()) }
+
 // hoard is what is held.
 type hoard struct {
+	payload  int
 	listener net.Listener
 	pairs    []pair
 	held     Held
@@ -106,7 +117,7 @@ type pair struct{ near, far *net.TCPConn }
 
 // growTo adds connections while one more stays within bytes.
 func (h *hoard) growTo(ctx context.Context, bytes int64) (held Held, grown bool, err error) {
-	for len(h.pairs) < maxPairs && h.held.All.Bytes+2*payload <= bytes && ctx.Err() == nil {
+	for len(h.pairs) < maxPairs && h.held.All.Bytes+room(h.payload) <= bytes && ctx.Err() == nil {
 		if err := h.add(ctx, len(h.pairs)%3 != 2); err != nil {
 			return h.held, grown, err
 		}
@@ -129,11 +140,11 @@ func (h *hoard) add(ctx context.Context, reset bool) error {
 	}
 	p := pair{near: conn.(*net.TCPConn), far: far} //nolint:forcetypeassert // as the network says
 	h.pairs = append(h.pairs, p)
-	if _, err := far.Write(make([]byte, payload)); err != nil {
+	if _, err := far.Write(make([]byte, h.payload)); err != nil {
 		return fmt.Errorf("write to ourselves: %w", err)
 	}
 	// What has not arrived is lost with a reset.
-	if err := arrived(ctx, p.near); err != nil {
+	if err := arrived(ctx, p.near, h.payload); err != nil {
 		return err
 	}
 	if reset {
@@ -146,7 +157,7 @@ func (h *hoard) add(ctx context.Context, reset bool) error {
 }
 
 // arrived waits until all of the payload can be read.
-func arrived(ctx context.Context, c *net.TCPConn) error {
+func arrived(ctx context.Context, c *net.TCPConn, payload int) error {
 	for deadline := time.Now().Add(arrival); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		var here int
 		err := with(c, func(fd int) (err error) {
