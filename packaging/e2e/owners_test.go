@@ -49,7 +49,6 @@ func TestOwners(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	startVictim(t, m)
 	beside := startBystanders(t, m)
 	leaking, refused := startLeaks(t, m), startRefused(t, m)
 	run(t, m, "systemctl", "start", "tcpmemd")
@@ -68,7 +67,6 @@ func TestOwners(t *testing.T) {
 	t.Run("Protected", func(t *testing.T) { checkProtected(t, m) })
 	t.Run("Unresolved", func(t *testing.T) { checkNobody(t, m) })
 	t.Run("Closure", func(t *testing.T) { checkClosure(t, m) })
-	t.Run("SlowPeer", func(t *testing.T) { checkVictim(t, m) })
 	beside.expectUntouched(t, m)
 	refused.expectUntouched(t, m)
 	expectOneAtATime(t, m)

@@ -20,22 +20,11 @@ var refusalsPolicy = strings.Join([]string{
 	enforcing("base", "unit", `owner.unit == "base.service" && owner.hidden_bytes > 1 * MiB`, "restart-unit"),
 	enforcing("trunk", "unit", `owner.unit == "trunk.service" && owner.hidden_bytes > 1 * MiB`, "restart-unit"),
 	enforcing("stem", "unit", `owner.unit == "stem.service" && owner.hidden_bytes > 1 * MiB`, "restart-unit"),
-	enforcing("victim", "unit", `owner.unit == "producer.service" && owner.verdict == "slow-peer"`, "notify", "restart-unit", "signal-process", "destroy-sockets"),
 }, "\n")
 
 // protecting is the default list and one more, as it is written in tcpmemd.toml.
 const protecting = `protect = ["init.scope", "systemd-*", "dbus*", "ssh*", "*journal*", "kubelet", "session-*", "user@*", "tcpmemd", "billing"]
 `
-
-func consumerOfVictim() string { return loopback(7931) }
-
-// startVictim starts a service that sends to another, which never reads. That
-// this is so takes minutes to be known.
-func startVictim(t *testing.T, m *Machine) {
-	t.Helper()
-	startService(t, m, "consumer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -listen "+consumerOfVictim()+"\n")
-	startService(t, m, "producer.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -dial "+consumerOfVictim()+" -count 100 -bytes 0\n")
-}
 
 // startRefused starts what leaks and must not be touched, and what a restart of
 // it would take along.
@@ -64,7 +53,7 @@ func startRefused(t *testing.T, m *Machine) starts {
 	run(t, m, "systemctl", append([]string{"start"}, units...)...)
 	// A process that the machine cannot see holds sockets in its network.
 	scene.BuildT(t, scene.StartT(t, scene.ChildOptions{}), scene.Spec{Kind: scene.Unread, Pairs: 40, Bytes: 100_000})
-	return startsOf(t, m, append(units, "producer.service", "consumer.service")...)
+	return startsOf(t, m, units...)
 }
 
 // checkProtected: one by the operator's list, one by the default list.
@@ -95,27 +84,6 @@ func checkClosure(t *testing.T, m *Machine) {
 		w.rule, w.action, w.came = w.key, "restart-unit", "refused"
 		w.key = "system/" + w.key + ".service"
 		expectDeed(t, m, w)
-	}
-}
-
-// checkVictim: who waits for a peer that does not read is not restarted. Its
-// connections would be ended where the peer is far; here it is a service of
-// this host, and named as the one to be dealt with.
-func checkVictim(t *testing.T, m *Machine) {
-	const key = "system/producer.service"
-	eventually(t, 5*time.Minute, func() string {
-		if _, ok := incidentOf(t, m, "victim"); !ok {
-			return "the verdict is not there\n" + ask(t, m, "tcpmemctl", "owners")
-		}
-		return ""
-	})
-	for _, action := range []string{"restart-unit", "signal-process"} {
-		expectDeed(t, m, wanted{rule: "victim", key: key, action: action, came: "refused", reason: "slow-peer", words: "a peer that does not read"})
-	}
-	expectDeed(t, m, wanted{rule: "victim", key: key, action: "destroy-sockets", came: "refused", reason: "culprit-local", words: "consumer.service"})
-	told := journal(t, m, "TCPMEMD_RULE=victim", "TCPMEMD_EVENT=rule-firing")
-	if len(told) != 1 || !strings.Contains(told[0].Message, "consumer.service") {
-		t.Errorf("told: %+v, want one entry that names who does not read", told)
 	}
 }
 
