@@ -33,9 +33,9 @@ scan.calm = "5s"
 [rule.packaged]
 about = "a service leaks while tcpmemd is upgraded"
 for_each = "unit"
-when = 'owner.unit == "leaking.service" && owner.hidden_bytes > 1 * MiB'
+when = 'owner.unit == "leaking.service" && owner.unread_bytes > 1 * MiB'
 for = "0s"
-until = 'owner.hidden_bytes < 64 * KiB'
+until = 'owner.unread_bytes < 64 * KiB'
 [[rule.packaged.step]]
 action = "restart-unit"
 `
@@ -60,7 +60,7 @@ func TestPackage(t *testing.T) {
 	installLeaker(t, m)
 	configure(t, m, packageConfig, packagePolicy)
 	run(t, m, "systemctl", "enable", "--now", "tcpmemd")
-	startService(t, m, "leaking.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -hidden 40 -bytes 50000\n[Install]\nWantedBy=multi-user.target\n")
+	startService(t, m, "leaking.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -unread 40 -bytes 50000\n[Install]\nWantedBy=multi-user.target\n")
 
 	t.Run("UpgradeInIncident", func(t *testing.T) { checkUpgradeInIncident(t, m) })
 	t.Run("UpgradeOfStopped", func(t *testing.T) { checkUpgradeOfStopped(t, m) })
