@@ -61,7 +61,7 @@ func TestLifecycle(t *testing.T) {
 			if rel == Trixie {
 				return // of the rest only what is the daemon's own is left
 			}
-			startService(t, m, "held.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -comm held -hidden 40 -unread 4 -bytes 50000\n")
+			startService(t, m, "held.service", "[Service]\nType=notify\nExecStart="+leakerPath+" -comm held -hidden 80 -unread 4 -bytes 30000\n")
 			startService(t, m, "apart.service", "[Service]\nType=notify\nPrivateNetwork=yes\nExecStart="+leakerPath+" -unread 20 -bytes 50000\n")
 			t.Run("NoTCP", func(t *testing.T) { checkNoTCP(t, m) })
 			t.Run("Hangs", func(t *testing.T) { checkHangs(t, m) })
@@ -336,8 +336,8 @@ func checkOwnNamespace(t *testing.T, m *Machine) {
 		if _, there := units["apart.service"]; there {
 			t.Error("a socket of another namespace is seen")
 		}
-		if units["held.service"].Sockets != 40 {
-			return fmt.Sprintf("held.service has %d hidden sockets, want 40\n%s", units["held.service"].Sockets, text)
+		if units["held.service"].Sockets != 80 {
+			return fmt.Sprintf("held.service has %d hidden sockets, want 80\n%s", units["held.service"].Sockets, text)
 		}
 		if err := json.Unmarshal([]byte(text), &doc); err != nil {
 			return err.Error()
