@@ -43,11 +43,8 @@ const (
 	drillOver = 3 * time.Minute
 	// drillLook is the time between two scans that are asked for.
 	drillLook = 10 * time.Second
-	// drillPatience is how long a leak may go unseen: hidden sockets are looked for
-	// once they are 64, or hold more than the error bound.
+	// drillPatience is how long a leak may go unseen.
 	drillPatience = 90 * time.Second
-	// drillFound is the share of what the leak holds that must be found.
-	drillFound = 0.9
 )
 
 func (c *command) drill() *cobra.Command {
@@ -221,7 +218,7 @@ func (x *exercise) look(ctx context.Context) (done bool, err error) {
 	after := time.Since(x.begun)
 	switch o := x.doc.Owner; {
 	case held.All.Bytes == 0:
-	case i < 0 || float64(o.Bytes) < drillFound*float64(held.All.Bytes):
+	case i < 0 || !foundOf(o.Bytes, held.All.Bytes, owners.Ledger.ReserveMaxBytes):
 		if x.doc.SeenAfter == nil && after > drillPatience {
 			return false, x.unseen()
 		}
@@ -237,6 +234,12 @@ func (x *exercise) look(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// foundOf: new hidden sockets are looked for once they are 64 or hold more than
+// the error bound, so what is found may lag behind by that much.
+func foundOf(found, held, bound int64) bool {
+	return found >= held/2 && held-found <= max(held/10, bound)
 }
 
 // isIt: only PID 1's word names the unit.

@@ -37,6 +37,25 @@ func TestDrillRefused(t *testing.T) {
 	}
 }
 
+func TestDrillFound(t *testing.T) {
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		found, held, bound int64
+		want               bool
+	}{
+		{9 * mib, 10 * mib, 0, true},
+		{8 * mib, 10 * mib, 0, false},
+		{8 * mib, 10 * mib, 2 * mib, true},
+		{mib, 2 * mib, 64 * mib, true},
+		{mib - 1, 2 * mib, 64 * mib, false},
+		{12 * mib, 10 * mib, 0, true},
+	} {
+		if got := foundOf(tt.found, tt.held, tt.bound); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
+
 // TestDrillFollows: what was found of a drill's leak, played on until the pool is
 // full, fires the rules about leaks and comes to a restart. With less known of it
 // that is refused, as it would be.
