@@ -34,7 +34,7 @@ func newCgroup(name string) (cgroup, error) {
 		return "", fmt.Errorf("list control groups: %w", err)
 	}
 	for _, dir := range stale {
-		if old := cgroup(dir); !old.populated() {
+		if old := cgroup(dir); old.abandoned() && !old.populated() {
 			_ = old.remove() // another run may do the same right now
 		}
 	}
@@ -43,6 +43,14 @@ func newCgroup(name string) (cgroup, error) {
 		return "", fmt.Errorf("make control group: %w", err)
 	}
 	return c, nil
+}
+
+// abandoned says whether the run that made c is over. That of a machine which is
+// just being started has no process yet, either. Its name ends in "-PID-NUMBER".
+func (c cgroup) abandoned() bool {
+	fields := strings.Split(filepath.Base(string(c)), "-")
+	_, err := os.Stat(filepath.Join("/proc", fields[max(0, len(fields)-2)], "stat"))
+	return err != nil
 }
 
 // leader returns the host's PID of the machine's PID 1, or 0 while there is
