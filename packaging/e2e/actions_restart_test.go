@@ -367,7 +367,7 @@ func checkRestartRefusals(t *testing.T, m *Machine) {
 		run(t, m, "systemctl", "stop", "dialer.service", "drain.socket", "drain.service")
 	})
 	t.Run("pending-job", func(t *testing.T) {
-		startService(t, m, "slow.service", "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1; done'\n")
+		startService(t, m, "slow.service", stubborn(3))
 		r := made(t, m, "slow.service")
 		run(t, m, "systemctl", "restart", "--no-block", "slow.service")
 		// While it stops it is no longer active, which is told first.
