@@ -166,7 +166,7 @@ func TestBrokenFileIsLeftOut(t *testing.T) {
 // conffile, and of one that both sides have changed an upgrade asks, which ends
 // an unattended one.
 func TestConffile(t *testing.T) {
-	const path = "../../packaging/root/etc/tcpmemd/tcpmemd.toml"
+	const path = "../../etc/tcpmemd/tcpmemd.toml"
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
