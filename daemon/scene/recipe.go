@@ -187,6 +187,14 @@ func (st *stage) act(ctx context.Context) error {
 	write := step{st.dialer, request{Op: opWrite, IDs: st.dialed, N: s.Bytes}}
 	fill := step{st.dialer, request{Op: opFill, IDs: st.dialed}}
 	fin := step{st.dialer, request{Op: opClose, IDs: st.dialed}}
+	// An ACK of the FIN that comes while close still holds the socket leaves a
+	// full one in FIN_WAIT2 for a minute (tcp_rcv_state_process from the
+	// backlog). After a shutdown that was acknowledged close always makes it
+	// a mini socket (__tcp_close).
+	half := []step{
+		{st.dialer, request{Op: opFinish, IDs: st.dialed}},
+		{st.dialer, request{Op: opAwait, IDs: st.dialed, State: int(reading.FinWait2)}},
+	}
 	awaitHeld := func(state reading.State) step {
 		return step{st.acceptor, request{Op: opAwait, IDs: st.accepted, State: int(state)}}
 	}
@@ -197,22 +205,24 @@ func (st *stage) act(ctx context.Context) error {
 		steps = []step{fill}
 	case CloseWait:
 		fin.Linger2 = 1
-		steps = []step{write, fin, awaitHeld(reading.CloseWait)}
+		steps = append(append(steps, write), half...)
+		steps = append(steps, fin, awaitHeld(reading.CloseWait))
 	case FinWait2:
 		mini := request{Op: opAwait, IDs: st.dialed, State: int(reading.FinWait2), Mini: true}
-		steps = []step{write, fin, awaitHeld(reading.CloseWait), {st.dialer, mini}}
+		steps = append(append(steps, write), half...)
+		steps = append(steps, fin, awaitHeld(reading.CloseWait), step{st.dialer, mini})
 	case Orphan:
 		steps = []step{fill, fin, {st.dialer, request{Op: opAwait, IDs: st.dialed, State: int(reading.FinWait1)}}}
 	case Unaccepted:
 		steps = []step{write}
 		if s.Finish {
-			steps = append(steps, fin,
+			steps = append(append(steps, half...), fin,
 				step{st.acceptor, request{Op: opAwait, IDs: st.unheld, State: int(reading.CloseWait)}})
 		}
 	case Hidden:
 		steps = []step{write}
 		if s.Finish {
-			steps = append(steps, fin, awaitHeld(reading.CloseWait),
+			steps = append(append(steps, half...), fin, awaitHeld(reading.CloseWait),
 				step{st.acceptor, request{Op: opFinish, IDs: st.accepted}})
 		} else {
 			fin.Reset = true
