@@ -12,6 +12,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/cmd/internal/cli"
 	"github.com/tcpmemd/tcpmemd/daemon/ability"
+	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/direct"
 )
@@ -20,7 +21,11 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	os.Exit(run(func(ctx context.Context) (cli.Direct, error) { return direct.Open(ctx, version) }))
+	os.Exit(run(func(ctx context.Context) (cli.Direct, error) {
+		// In a container it may start this program over; what fails is a gap.
+		_ = cgroup.JoinNamespace("/proc")
+		return direct.Open(ctx, version)
+	}))
 }
 
 // run runs the command of os.Args; openDirect reads the kernel for --direct.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tcpmemd/tcpmemd/daemon"
 	"github.com/tcpmemd/tcpmemd/daemon/ability"
+	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/journal"
 	"github.com/tcpmemd/tcpmemd/daemon/sdnotify"
@@ -51,6 +52,8 @@ func run() int {
 		fmt.Println("tcpmemd", version)
 		return exitOK
 	}
+	// First of all, since it may start this program over.
+	joined := cgroup.JoinNamespace("/proc")
 	out, errs := newLines(os.Stdout), newLines(os.Stderr)
 	defer out.flush(flushTime)
 	defer errs.flush(flushTime)
@@ -59,6 +62,9 @@ func run() int {
 		say.journal = journal.New(journal.Socket, aliveIn("/proc"))
 	}
 	log := slog.New(say.handler(errs))
+	if joined != nil {
+		log.Warn("services and containers are named by process only", "err", joined)
+	}
 
 	loaded, broken := config.Load(config.Options{File: flags.config})
 	if flags.check {

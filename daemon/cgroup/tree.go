@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,12 +80,17 @@ func Open(mountinfo string) (*Tree, error) {
 		}
 		return &Tree{reason: reason}, nil
 	}
-	t, err := open(found.v2[0])
-	if err != nil {
-		return nil, err
+	// Another mount may lie over one: then the next best has to do.
+	var errs []error
+	for _, m := range found.v2 {
+		t, err := open(m)
+		if err == nil {
+			t.hybrid = found.v1 > 0
+			return t, nil
+		}
+		errs = append(errs, err)
 	}
-	t.hybrid = found.v1 > 0
-	return t, nil
+	return nil, errors.Join(errs...)
 }
 
 // OpenRoot opens the hierarchy, or a fixture of one, at a directory.

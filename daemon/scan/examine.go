@@ -205,7 +205,11 @@ func (s *Scanner) cgroups() Finding {
 		return Finding{"cgroup v2", Missing, why, "orphans of ended processes have no name"}
 	}
 	f := Finding{Name: "cgroup v2", What: "hierarchy at " + s.tree.Mountpoint()}
-	if err := s.tree.Handles(); err != nil {
+	switch err := s.tree.Handles(); {
+	case s.foreign:
+		f.State, f.What = Degraded, "seen from a cgroup namespace that is not PID 1's"
+		f.Costs = "services and containers are named by process only: joining PID 1's needs CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+	case err != nil:
 		f.State, f.Costs = Degraded, "the name of a new cgroup id needs a walk of the tree: "+err.Error()
 	}
 	return f

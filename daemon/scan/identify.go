@@ -3,6 +3,7 @@ package scan
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
@@ -24,6 +25,8 @@ type sources struct {
 	turn   uint32
 	// unheard: PID 1 could not be asked of a cgroup, whose name is a label.
 	unheard bool
+	// own is the cgroup that tcpmemd runs in, "" in the root, where all may be.
+	own string
 }
 
 // processSource is a process that holds sockets.
@@ -57,8 +60,15 @@ type cgroupRef struct {
 // another one. Whoever acts asks again anyway.
 const groupAge = 2 * time.Minute
 
+// errForeign: PID 1 would take the path for another cgroup's.
+var errForeign = errors.New("the path is of a foreign cgroup namespace")
+
 func newSources(s *Scanner, fs procfs.FS) *sources {
-	return &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}, live: map[owner.Ref]struct{}{}}
+	c := &sources{s: s, fs: fs, byPath: map[string]groupSource{}, byID: map[uint64]cgroupRef{}, live: map[owner.Ref]struct{}{}}
+	if own, _ := c.pathOf(int32(os.Getpid())); own != "/" {
+		c.own = own
+	}
+	return c
 }
 
 func (c *sources) of(ref owner.ProcRef) *processSource {
@@ -254,7 +264,10 @@ func (c *sources) read(ctx context.Context, path string, ask func(context.Contex
 	outer := label.SystemUnit
 	// Without PID 1's word, or where it knows no such unit (any more), the name
 	// stays a label: good to tell, never a target.
-	unit, err := ask(ctx, path)
+	unit, err := units.Unit{}, errForeign
+	if !c.s.foreign {
+		unit, err = ask(ctx, path)
+	}
 	if errors.Is(err, units.ErrNoBus) {
 		c.unheard = true
 	}
@@ -269,7 +282,11 @@ func (c *sources) read(ctx context.Context, path string, ask func(context.Contex
 			}
 		}
 	}
-	if outer != "" {
+	if path != "" && path == c.own {
+		// A unit has its name for that, a container any name.
+		src.Protected = "tcpmemd runs in it"
+	}
+	if src.Protected == "" && outer != "" {
 		src.Protected = units.Protected(outer, c.s.cfg.Protect)
 	}
 	if src.Protected == "" && src.Service != "" {

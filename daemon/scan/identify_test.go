@@ -77,3 +77,33 @@ func TestLabelsAreAskedAnew(t *testing.T) {
 		t.Errorf("with PID 1: %+v, unheard %t", got, c.unheard)
 	}
 }
+
+// Where paths are not PID 1's, its word would be about another unit.
+func TestForeignPathsAreNoTargets(t *testing.T) {
+	host := unitstest.NewHost(t.Errorf)
+	host.Add("queue.service", nil)
+	c, _ := namer(t, host)
+	c.s.foreign = true
+	if got := c.group(t.Context(), path); got.UnitVerified {
+		t.Errorf("verified: %+v", got)
+	}
+}
+
+// What tcpmemd runs in is protected, whatever it is called: a unit of another
+// name, or a container.
+func TestOwnGroupIsProtected(t *testing.T) {
+	const container = "/kubepods.slice/kubepods-pod1.slice/cri-containerd-" +
+		"aaaabbbbccccddddeeeeffff0000111122223333444455556666777788889999.scope"
+	host := unitstest.NewHost(t.Errorf)
+	host.Add("queue.service", nil)
+	for _, own := range []string{path, container, "", "/"} {
+		c, _ := namer(t, host)
+		c.own = own
+		for _, asked := range []string{path, container, "/", ""} {
+			want := asked == own && len(own) > 1
+			if got := c.group(t.Context(), asked); (got.Protected != "") != want && own != "/" {
+				t.Errorf("in %q, %q protected: %q", own, asked, got.Protected)
+			}
+		}
+	}
+}

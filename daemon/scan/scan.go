@@ -188,6 +188,12 @@ func (s *Scanner) standingGaps(ctx context.Context) []reading.Gap {
 			Why: "only a tcpmemd in the host's PID namespace sees them: their sockets are named by cgroup only",
 		})
 	}
+	if s.foreign {
+		gaps = append(gaps, reading.Gap{
+			Code: "cgroup-namespace", What: "names of other control groups",
+			Why: "tcpmemd runs in a cgroup namespace of its own and could not join PID 1's: services and containers are named by process only",
+		})
+	}
 	if _, _, err := s.units.Connected(ctx); err != nil || s.sources.unheard {
 		gaps = append(gaps, reading.Gap{
 			Code: "bus-missing", What: "units by PID 1's word",

@@ -82,6 +82,8 @@ type Scanner struct {
 	busProbe error // why PID 1 cannot be asked, nil where it can
 	kernel   *kernelUsers
 	hostPIDs bool // every process of the host is in our proc file system
+	// foreign: paths of control groups are not as PID 1 sees them.
+	foreign bool
 
 	table   *owner.Table
 	book    *owner.Book
@@ -142,6 +144,7 @@ func Open(ctx context.Context, cfg Config) (s *Scanner, err error) {
 	s.pods = cgroup.NewPods(cfg.Logs)
 	s.units, s.busProbe = units.Open(ctx)
 	s.hostPIDs = inHostPIDs(cfg.Proc)
+	s.foreign = cgroup.Foreign(cfg.Proc)
 	s.kernel = newKernelUsers(cfg.Proc, cfg.Sys)
 	s.sources = newSources(s, fs)
 	return s, nil
