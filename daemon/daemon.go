@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/control"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/level"
 	"github.com/tcpmemd/tcpmemd/daemon/engine/policy"
@@ -31,6 +32,7 @@ type Snapshot struct {
 	Level   level.State
 	Trend   reading.Trend    // of the host, by the sample
 	Reading *reading.Reading // nil before the first scan
+	Watch   api.Watch
 }
 
 // Daemon watches this host.
@@ -235,6 +237,7 @@ func (d *Daemon) turn(now time.Time) error {
 	from := d.now.Level.Level
 	if err == nil {
 		d.trend.ObserveSample(&s)
+		watchSample(&d.now.Watch, &d.now.Sample, &s)
 		d.now.Sample = s
 		d.now.Trend = d.trend.Host(&s)
 		d.now.Level = level.Next(d.now.Level, &s, now)
@@ -323,6 +326,7 @@ func (d *Daemon) take(r result) {
 	}
 	r.reading.Level = d.now.Level.Level
 	d.trend.Observe(r.reading)
+	watchReading(&d.now.Watch, r.reading)
 	d.now.Reading, d.now.Trend = r.reading, r.reading.Trend
 	d.judge.read(r.reading, d.scanBegan)
 	d.publish()

@@ -36,6 +36,7 @@ func (s *source) State(ctx context.Context) (api.State, error) {
 	state := api.State{
 		Sample: now.Sample, Level: now.Level.Level, Since: now.Level.Since,
 		Started: s.d.started, Reading: now.Reading, Cost: ownCost(), Trend: now.Trend,
+		Watch: &now.Watch,
 	}
 	err := s.d.inLoop(ctx, func() { state.Conduct = s.d.judge.conduct() })
 	return state, err

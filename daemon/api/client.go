@@ -97,6 +97,22 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/v1/status", nil)
 }
 
+// maxHealth is far more than the document is, whatever answers on the socket.
+const maxHealth = 256 << 10
+
+// Health asks for the judgement of a check; it causes no scan.
+func (c *Client) Health(ctx context.Context) (*Health, error) {
+	const path = "/v1/health"
+	body, err := c.open(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return decode[Health](struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(body, maxHealth), body}, path)
+}
+
 // Owners asks for the ledger; fresh asks for a scan first.
 func (c *Client) Owners(ctx context.Context, fresh bool) (*Owners, error) {
 	return get[Owners](ctx, c, "/v1/owners", freshness(fresh))

@@ -67,6 +67,7 @@ type State struct {
 	Reading *reading.Reading
 	Cost    *Cost
 	Conduct *Conduct // nil without a daemon
+	Watch   *Watch   // nil without a daemon
 }
 
 // StateOf is the state that a single reading gives, without a daemon.

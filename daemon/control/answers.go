@@ -22,6 +22,14 @@ func (s *Server) status(r *http.Request) (any, error) {
 	return api.StatusFrom(s.source.Meta(), state), nil
 }
 
+func (s *Server) health(r *http.Request) (any, error) {
+	state, err := s.source.State(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return api.HealthFrom(s.source.Meta(), state), nil
+}
+
 func (s *Server) owners(r *http.Request) (any, error) {
 	read, err := s.source.Read(r.Context(), fresh(r.URL.Query()))
 	if err != nil {

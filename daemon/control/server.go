@@ -25,6 +25,7 @@ import (
 const (
 	maxRequests    = 8  // answered at a time
 	maxStreams     = 2  // of records or readings, beside those
+	maxChecks      = 4  // of the health, beside those: a monitor must not wait for lists
 	maxConnections = 64 // open at a time
 	maxHeader      = 16 << 10
 	maxInfo        = 256  // sockets with TCP_INFO in one answer
@@ -77,6 +78,7 @@ type Server struct {
 	uid      uint32 // whom the daemon runs as
 	slots    chan struct{}
 	streams  chan struct{}
+	checks   chan struct{}
 	ready    chan struct{}
 }
 
@@ -93,6 +95,7 @@ func New(c Config) *Server {
 		uid:      uint32(os.Geteuid()),
 		slots:    make(chan struct{}, maxRequests),
 		streams:  make(chan struct{}, maxStreams),
+		checks:   make(chan struct{}, maxChecks),
 		ready:    make(chan struct{}),
 	}
 }
@@ -153,6 +156,7 @@ func (s *Server) handler() http.Handler {
 	} {
 		mux.Handle("GET "+path, s.limited(document(answer)))
 	}
+	mux.Handle("GET /v1/health", s.within(s.checks, s.timeout, document(s.health)))
 	mux.Handle("GET /v1/sockets", s.limited(s.sockets))
 	mux.Handle("GET /v1/records", s.streamed(s.records))
 	mux.Handle("GET /v1/history", s.streamed(s.history))

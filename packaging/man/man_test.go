@@ -260,7 +260,7 @@ func (p program) commands(t *testing.T, args ...string) []string {
 	}
 	order := []string{
 		"status", "top", "owners", "sockets", "orphans", "history", "incidents", "actions", "explain", "act", "policy", "plugins",
-		"pause", "resume", "reset", "reload", "doctor", "export", "drill", "version", "completion", "help",
+		"pause", "resume", "reset", "reload", "doctor", "health", "export", "drill", "version", "completion", "help",
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	return names

@@ -87,6 +87,9 @@ func Main(ctx context.Context, env Env) int {
 	c := &command{Env: env}
 	root := c.root()
 	at, err := root.ExecuteContextC(ctx)
+	if at.Name() == "health" {
+		return c.endHealth(err)
+	}
 	if err == nil || c.watching && errors.Is(err, context.Canceled) {
 		return ExitOK // Ctrl-C is how a watch ends
 	}
@@ -111,6 +114,7 @@ type command struct {
 	all        bool
 	watch      time.Duration
 	html       bool
+	checkup    checkup
 	output     string // file of a page, "" for standard output
 
 	running  bool // past the flags: errors are not about usage any more
@@ -157,7 +161,6 @@ func isDenied(err error) bool {
 }
 
 func exitCode(err error) int {
-	_, notRunning := errors.AsType[*api.NotRunningError](err)
 	_, denied := errors.AsType[*api.PermissionError](err)
 	switch {
 	case isUsage(err):
@@ -166,7 +169,7 @@ func exitCode(err error) int {
 		return ExitConfig
 	case isDenied(err):
 		return ExitPermission
-	case notRunning:
+	case isNotRunning(err):
 		return ExitNotRunning
 	case denied, errors.Is(err, fs.ErrPermission):
 		return ExitPermission

@@ -55,7 +55,7 @@ func (c *command) root() *cobra.Command {
 	root.MarkFlagsMutuallyExclusive("from", "direct")
 	root.AddCommand(readsExport(c.status()), c.top(), readsExport(c.owners()), readsExport(c.sockets()), readsExport(c.orphans()),
 		readsExport(c.history()), readsExport(c.incidents()), readsExport(c.actions()), readsExport(c.explain()), c.act(), c.policy(), readsExport(c.plugins()), c.pause(), c.resume(), c.reset(), c.reload(),
-		readsExport(c.doctor()), c.export(), c.drill(), c.drillLeak(), c.version())
+		readsExport(c.doctor()), c.health(), c.export(), c.drill(), c.drillLeak(), c.version())
 	return root
 }
 
