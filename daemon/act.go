@@ -307,6 +307,7 @@ func (j *judge) finish(a *action, res record.Result) {
 		Action: a.id, Result: &res,
 	}
 	j.append(&rec, nil)
+	j.counts.result(a.dec.Record.Action, &res)
 	if told := res.Outcome == record.Delivered || res.Outcome == record.Done || a.redo != nil; a.touches() || !told {
 		j.say(&rec, &a.dec.Record)
 	}

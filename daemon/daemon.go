@@ -39,6 +39,7 @@ type Snapshot struct {
 type Daemon struct {
 	cfg     Config
 	started time.Time
+	process time.Time // when the process was started
 	log     *slog.Logger
 	reader  *reader
 	listen  *control.Listener
@@ -105,7 +106,7 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 func newDaemon(cfg Config) *Daemon {
 	cfg = cfg.withDefaults()
 	d := &Daemon{
-		cfg: cfg, started: time.Now(), log: cfg.Log,
+		cfg: cfg, started: time.Now(), process: processStart(), log: cfg.Log,
 		trend: trend.New(trend.Config{SampleInterval: cfg.Sample, CalmInterval: cfg.Calm, ElevatedInterval: cfg.Pressed}),
 		asked: make(chan chan<- *reading.Reading),
 		inbox: make(chan func()), ended: make(chan struct{}), reloading: make(chan struct{}, 1),

@@ -103,6 +103,7 @@ func (j *judge) effect(a *action, e record.Effect, now record.Stamp) {
 		Action: a.id, Effect: &e,
 	}
 	j.append(&rec, nil)
+	j.counts.effect(a.dec.Record.Action, e.Verdict)
 	j.say(&rec, &a.dec.Record)
 	j.engine.Measured(&a.dec, e.Verdict, now)
 	j.free(a)

@@ -270,6 +270,7 @@ func (j *judge) reload(p Policy, by *record.Caller) *api.Reloaded {
 		j.event("policy-broken", "info", "over: "+what, nil)
 	}
 	j.policy = p
+	j.counts.expect(&p.Config)
 	for _, c := range j.engine.Reload(p.Config, now) {
 		j.changed(&c, now)
 	}

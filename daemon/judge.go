@@ -44,6 +44,7 @@ type judge struct {
 	lease   *lease
 	blind   blindness
 	pause   pause
+	counts  counts
 
 	post     func(func()) // brings a function into the loop
 	apart    func(func()) // runs one outside of it
@@ -60,6 +61,7 @@ func newJudge(cfg *Config, now *Snapshot, started record.Stamp) *judge {
 	j.engine = policy.New(j.policy.Config, cfg.Memory)
 	j.book = newBook(cfg.Hostname, j.newID, func(i *record.Incident) { cfg.Store.SaveIncident(i, j.recorded("incident")) })
 	j.lease = newLease(j)
+	j.counts = newCounts(&j.policy.Config)
 	j.blind.open = make(map[string]trouble)
 	return j
 }
@@ -72,14 +74,15 @@ func (j *judge) start() {
 	for i := range j.cfg.Unfinished {
 		intent := &j.cfg.Unfinished[i]
 		j.engine.Interrupted(intent)
+		interrupted := record.Result{
+			Outcome: record.Interrupted, Code: "daemon-ended",
+			Message: "the daemon ended before it knew the result; the action is not repeated",
+		}
 		j.append(&record.Record{
 			ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: intent.Incident, Rule: intent.Rule, Key: intent.Key,
-			Action: intent.Action,
-			Result: &record.Result{
-				Outcome: record.Interrupted, Code: "daemon-ended",
-				Message: "the daemon ended before it knew the result; the action is not repeated",
-			},
+			Action: intent.Action, Result: &interrupted,
 		}, nil)
+		j.counts.result(intent.Intent.Decision.Action, &interrupted)
 		if d := &intent.Intent.Decision; d.Touches != string(policy.TouchesNothing) {
 			j.event("repaired", "warning", fmt.Sprintf("%s of %s for %s had no result, it counts as interrupted: %s", d.Action, intent.Rule, intent.Key, intent.Action), nil)
 		}
@@ -266,6 +269,7 @@ func (j *judge) changed(c *policy.Change, now record.Stamp) {
 		j.tellEnd(c, p, now)
 	}
 	if opened {
+		j.counts.Incidents++
 		j.book.write(p, now)
 	}
 	switch {
@@ -304,19 +308,23 @@ func (j *judge) decided(d policy.Decision, now record.Stamp) {
 
 // dryRun records what would have been done, as an action that has no intent.
 func (j *judge) dryRun(d *policy.Decision, decided *record.Record, now record.Stamp) {
+	res := record.Result{
+		Outcome: record.DryRun, Code: "observing",
+		Message: fmt.Sprintf("would have run %s on %s, but %s", d.Record.Action, d.Key(), d.Record.ModeWhy),
+	}
 	j.append(&record.Record{
 		ID: j.newID("r"), Stamp: now, Kind: record.KindResult, Incident: decided.Incident, Rule: d.Rule.Name, Key: d.Key(),
-		Action: decided.Action,
-		Result: &record.Result{
-			Outcome: record.DryRun, Code: "observing",
-			Message: fmt.Sprintf("would have run %s on %s, but %s", d.Record.Action, d.Key(), d.Record.ModeWhy),
-		},
+		Action: decided.Action, Result: &res,
 	}, nil)
+	j.counts.result(d.Record.Action, &res)
 }
 
 // append writes a record to the log, and to the incidents that it concerns.
 func (j *judge) append(rec *record.Record, done func(error)) {
 	j.book.log(rec)
+	if rec.Kind == record.KindDecision {
+		j.counts.decision(rec.Decision)
+	}
 	if done == nil {
 		done = j.recorded("record")
 	}

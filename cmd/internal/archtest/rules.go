@@ -65,6 +65,11 @@ var rules = []rule{{
 	from: []string{"daemon/journal"},
 	only: []string{"daemon/reading", "daemon/record", "daemon/event"},
 }, {
+	why:    "metrics are computed from what is known; who asks for them, and how, is no part of it",
+	from:   []string{"=daemon/metrics"},
+	only:   []string{"daemon/reading", "daemon/record"},
+	direct: impure,
+}, {
 	why:  "a leaf reads one kernel interface; what readings mean together is decided above",
 	from: []string{"daemon/procfs", "daemon/kmsg", "daemon/sockdiag", "daemon/cgroup", "daemon/units"},
 	only: []string{"daemon/reading"},

@@ -37,6 +37,33 @@ type KeyStatus struct {
 	Cooldown time.Duration
 }
 
+// Standing is how many keys of a rule pend and fire, and whether a spent budget
+// holds one of them.
+type Standing struct {
+	Rule            *Rule
+	Pending, Firing int
+	Held            bool
+}
+
+// Standings counts where every rule stands. Unlike Status it says nothing of a
+// key, and so costs next to nothing.
+func (e *Engine) Standings() []Standing {
+	list := make([]Standing, 0, len(e.rules))
+	for _, c := range e.rules {
+		st := Standing{Rule: c.rule}
+		for _, s := range e.states[c.rule.Name] {
+			if s.phase == record.Firing {
+				st.Firing++
+			} else {
+				st.Pending++
+			}
+			st.Held = st.Held || s.decided.Choice == record.ChoseHold && s.decided.Guard == "budget"
+		}
+		list = append(list, st)
+	}
+	return list
+}
+
 // BudgetStatus is what is left of a budget.
 type BudgetStatus struct {
 	Of     string
