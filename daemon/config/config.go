@@ -45,6 +45,7 @@ type Config struct {
 	Budget  Budget
 	State   State
 	Control Control
+	Metrics Metrics
 
 	Plugins map[string]Plugin // by name, nil where none is named
 }
@@ -244,6 +245,9 @@ func (l *Loaded) check(file string) error {
 		}
 		return &Error{File: file, Line: at.Line, Err: fmt.Errorf(
 			"scan.pressed = %q is longer than scan.calm = %q (%s)", short(c.Pressed), short(c.Calm), other)}
+	}
+	if err := l.checkMetrics(file); err != nil {
+		return err
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(l.Config.Plugins)) {

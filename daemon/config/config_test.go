@@ -55,6 +55,7 @@ func TestDefaults(t *testing.T) {
 		Budget:  Budget{Host: policy.DefaultHostBudget},
 		State:   State{TableBytes: 64 << 20, MaxBytes: 128 << 20},
 		Control: Control{Socket: "/run/tcpmemd/tcpmemd.sock"},
+		Metrics: Metrics{Listen: []Endpoint{}, Interval: 15 * time.Second, Owners: 10},
 	}
 	if diff := cmp.Diff(want, l.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -96,6 +97,8 @@ func TestLayers(t *testing.T) {
 		"opt_out": builtIn["opt_out"], "settle.start": builtIn["settle.start"], "settle.owner": builtIn["settle.owner"],
 		"min_coverage": builtIn["min_coverage"], "budget.host": builtIn["budget.host"],
 		"state.table_size": builtIn["state.table_size"], "state.max_size": builtIn["state.max_size"], "control.socket": builtIn["control.socket"],
+		"metrics.listen": builtIn["metrics.listen"], "metrics.web_config": builtIn["metrics.web_config"], "metrics.textfile": builtIn["metrics.textfile"],
+		"metrics.interval": builtIn["metrics.interval"], "metrics.owners": builtIn["metrics.owners"],
 		"scan.calm": {usr, 1}, "scan.pressed": {run, 2}, "scan.cpu": {etc, 3}, "protect": {etc, 4},
 	}
 	if diff := cmp.Diff(wantOrigins, l.Origins); diff != "" {

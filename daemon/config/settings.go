@@ -44,6 +44,11 @@ var settings = []setting{
 	at("state.table_size", func(c *Config) *int { return &c.State.TableBytes }, sizeBetween(1<<20, 1<<30)),
 	at("state.max_size", func(c *Config) *int { return &c.State.MaxBytes }, sizeBetween(64<<20, 4<<30)),
 	at("control.socket", func(c *Config) *string { return &c.Control.Socket }, parseSocket),
+	at("metrics.listen", func(c *Config) *[]Endpoint { return &c.Metrics.Listen }, parseEndpoints),
+	at("metrics.web_config", func(c *Config) *string { return &c.Metrics.WebConfig }, parseOptionalFile("", "/etc/tcpmemd/web.yml")),
+	at("metrics.textfile", func(c *Config) *string { return &c.Metrics.Textfile }, parseOptionalFile(".prom", "/var/lib/prometheus/node-exporter/tcpmemd.prom")),
+	at("metrics.interval", func(c *Config) *time.Duration { return &c.Metrics.Interval }, between(time.Second, 10*time.Minute)),
+	at("metrics.owners", func(c *Config) *int { return &c.Metrics.Owners }, intBetween(0, 10)),
 }
 
 // at joins a key, its field and its parser.
