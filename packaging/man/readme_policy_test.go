@@ -9,13 +9,19 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 )
 
-// The README's policy is one that loads.
+// The policies of the README and of the pages beside it load.
 func TestReadmePolicy(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	for _, page := range []string{"../../README.md", "../../docs/kubernetes.md"} {
+		t.Run(filepath.Base(page), func(t *testing.T) { checkPolicies(t, page) })
+	}
+}
+
+func checkPolicies(t *testing.T, page string) {
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(readme, -1)
+	examples := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(text, -1)
 	if len(examples) == 0 {
 		t.Fatal("no policy is shown")
 	}
