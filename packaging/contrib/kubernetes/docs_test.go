@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/tcpmemd/tcpmemd/daemon/api"
 	"github.com/tcpmemd/tcpmemd/daemon/api/apitest"
@@ -222,7 +222,7 @@ func decode(t *testing.T, path string, into any) {
 	}
 	defer f.Close()
 	dec := yaml.NewDecoder(f)
-	dec.KnownFields(true)
+	dec.SetStrict(true)
 	if err := dec.Decode(into); err != nil {
 		t.Errorf("%s: %v", path, err)
 	}
