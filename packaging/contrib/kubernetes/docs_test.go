@@ -168,8 +168,8 @@ func TestSamples(t *testing.T) {
 	if err != nil || !strings.Contains(string(policy), "- "+s.Taint.Key+"\n") {
 		t.Errorf("the policy does not know the taint %s: %v", s.Taint.Key, err)
 	}
-	var any map[string]any
-	decode(t, "taints/descheduler-policy.yaml", &any)
+	var whole map[string]any
+	decode(t, "taints/descheduler-policy.yaml", &whole)
 
 	var patch struct {
 		Spec struct {
