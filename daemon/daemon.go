@@ -141,6 +141,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		served = server.Ready()
 		group.Go(func() error { return server.Run(ctx) })
 	}
+	if e := d.cfg.Exporter; e != nil {
+		group.Go(func() error { e.Run(ctx); return nil })
+	}
 	go d.reader.run(ctx)
 	if d.kmsg != nil {
 		group.Go(func() error { return d.kmsg.Run(ctx) })

@@ -43,6 +43,7 @@ type judge struct {
 	alerts  alerts
 	lease   *lease
 	blind   blindness
+	outlets outlets
 	pause   pause
 	counts  counts
 
@@ -179,6 +180,7 @@ func (j *judge) sampled() {
 	j.sampledAt = now
 	j.window.Observe(&j.now.Sample)
 	j.blind.sample(j)
+	j.outlets.look(j)
 	j.pause.look(j, now)
 	j.book.point(j.now, now, nil)
 	if a := j.acting; a != nil && a.stage == settling && now.Since(a.ran) >= effectWait+effectAfter {

@@ -21,7 +21,7 @@ const metricsWait = time.Second
 // ending.
 func (d *Daemon) Metrics(ctx context.Context) (*metrics.Facts, error) {
 	f := &metrics.Facts{
-		Version: d.cfg.Version, Started: d.started, Owners: metrics.MaxOwners, Process: ownProcess(d.process),
+		Version: d.cfg.Version, Started: d.started, Owners: d.cfg.Owners, Process: ownProcess(d.process),
 	}
 	ctx, cancel := context.WithTimeout(ctx, metricsWait)
 	defer cancel()

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/tcpmemd/tcpmemd/daemon/metrics/serve"
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 	"github.com/tcpmemd/tcpmemd/daemon/record"
 	"github.com/tcpmemd/tcpmemd/daemon/store"
@@ -39,6 +40,17 @@ type recorder interface {
 	RemoveOutbox(id string, done func(error))
 	Health() store.Health
 	Close(ctx context.Context) error
+}
+
+// exporter brings metrics to who reads them. What does not work it tries again
+// by itself; none of it ends the daemon.
+type exporter interface {
+	// Run ends with its context.
+	Run(ctx context.Context)
+	// Doing says where metrics get out, Troubles where they do not. Neither
+	// waits.
+	Doing() []string
+	Troubles() []serve.Trouble
 }
 
 // archive reads back what was recorded. Its methods read the disk, and are not

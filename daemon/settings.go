@@ -67,6 +67,11 @@ type Config struct {
 	SetPause func(PauseState) error
 
 	Hostname string
+
+	// Exporter brings metrics out, nil where nobody wants them. Owners is how many
+	// of the biggest owners get series of their own.
+	Owners   int
+	Exporter exporter
 }
 
 // Notifier tells the service manager how the daemon is.

@@ -142,7 +142,7 @@ func (s *source) Doctor(ctx context.Context) (checks []api.DoctorCheck, err erro
 			checks = append(checks, api.NewDoctorCheck("action "+r.Action, api.DoctorMissing, what, "these rules only observe: "+strings.Join(r.Rules, ", ")))
 		}
 	})
-	return checks, errors.Join(err, lerr)
+	return append(checks, metricsCheck(s.d.cfg.Exporter)), errors.Join(err, lerr)
 }
 
 // ownCost is what this process has used (getrusage(2), /proc/self/statm).

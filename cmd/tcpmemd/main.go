@@ -19,6 +19,7 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/cgroup"
 	"github.com/tcpmemd/tcpmemd/daemon/config"
 	"github.com/tcpmemd/tcpmemd/daemon/journal"
+	"github.com/tcpmemd/tcpmemd/daemon/metrics/serve"
 	"github.com/tcpmemd/tcpmemd/daemon/sdnotify"
 )
 
@@ -62,6 +63,10 @@ func run() int {
 		say.journal = journal.New(journal.Socket, aliveIn("/proc"))
 	}
 	log := slog.New(say.handler(errs))
+	handed, err := serve.Handed() // before anything is started that must not have it
+	if err != nil {
+		log.Warn("a socket for metrics is not used", "err", err)
+	}
 	if joined != nil {
 		log.Warn("services and containers are named by process only", "err", joined)
 	}
@@ -90,6 +95,7 @@ func run() int {
 	if err == nil {
 		cfg.Notify = sdnotify.New(os.Getenv)
 		cfg.FirstReading, cfg.Say, cfg.Undelivered = say.firstReading, say.event, say.undelivered()
+		export(&cfg, loaded.Config.Metrics, handed, log, func() *daemon.Daemon { return d })
 		d, err = daemon.New(ctx, cfg)
 	}
 	if err == nil {
@@ -110,7 +116,7 @@ func run() int {
 func check(f flags, loaded config.Loaded, broken error) int {
 	can := ability.New(context.Background(), version, loaded.Config.Plugins, nil)
 	_, err := config.LoadPolicy(config.Options{File: f.config, Actions: can.List(), CheckStep: can.CheckStep})
-	if err := errors.Join(broken, err); err != nil {
+	if err := errors.Join(broken, err, checkMetrics(loaded)); err != nil {
 		fmt.Fprintf(os.Stderr, "tcpmemd: %v\n", err)
 		return exitConfiguration
 	}

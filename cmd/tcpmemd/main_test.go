@@ -41,6 +41,10 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(plugin, []byte("[plugin.mine]\npath = \"/nonexistent\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	web := filepath.Join(t.TempDir(), "web.toml")
+	if err := os.WriteFile(web, []byte("# TLS\nmetrics.web_config = \"/nonexistent.yml\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args string
 		code int
@@ -50,6 +54,7 @@ func TestExitCodes(t *testing.T) {
 		{"--help", exitOK, "Options:"},
 		{"--check", exitOK, "configuration is valid"},
 		{"--check --config " + plugin, exitOK, "not looked at: the file of plugin mine"},
+		{"--check --config " + web, exitConfiguration, "web.toml:2: metrics.web_config: web configuration /nonexistent.yml: open: no such file"},
 		{"--check --config " + broken, exitConfiguration, `broken.toml:2`},
 		{"--config " + broken, exitConfiguration, `scan.calmm`},
 		{"--config /nonexistent", exitConfiguration, "/nonexistent"},

@@ -295,6 +295,7 @@ func (p *parts) reload(ctx context.Context) (daemon.Policy, error) {
 		"sample and scan": now.Sample == then.Sample && now.Scan == then.Scan,
 		"state":           now.State == then.State,
 		"control":         now.Control == then.Control,
+		"metrics":         reflect.DeepEqual(now.Metrics, then.Metrics),
 		"plugin":          reflect.DeepEqual(now.Plugins, then.Plugins),
 	} {
 		if !same {

@@ -34,8 +34,8 @@ func (e Endpoint) String() string {
 	return e.Address
 }
 
-// local reports whether only this host reaches the endpoint.
-func (e Endpoint) local() bool {
+// Local reports whether only this host reaches the endpoint.
+func (e Endpoint) Local() bool {
 	at, err := netip.ParseAddrPort(e.Address)
 	return e.Network == "unix" || err == nil && at.Addr().Unmap().IsLoopback()
 }
@@ -122,7 +122,7 @@ func intBetween(least, most int64) func(any) (int, error) {
 func (l *Loaded) checkMetrics(file string) error {
 	m := l.Config.Metrics
 	for _, e := range m.Listen {
-		if !e.local() && m.WebConfig == "" {
+		if !e.Local() && m.WebConfig == "" {
 			return l.failBetween(file, "metrics.listen", "metrics.web_config", fmt.Sprintf(
 				"metrics.listen has %q, which other hosts reach: it needs a metrics.web_config with TLS or users", e))
 		}

@@ -81,6 +81,8 @@ const (
 	PolicyBroken   = "policy-broken"
 	PluginBroken   = "plugin-broken"
 	JournalLate    = "journal-late"
+
+	MetricsUnavailable = "metrics-unavailable"
 )
 
 // Catalogue lists the kinds in the order people read them.

@@ -235,4 +235,10 @@ var catalogue = []Kind{
 		Means: "The journal was stuck or away. What was to be told meanwhile follows with the time it was about in TCPMEMD_TIME; what had no room is lost here, and is in the action log. Nothing that was done waited for it.",
 		Do:    "look at what keeps it: systemctl status systemd-journald; for what is lost: tcpmemctl actions --all",
 	},
+	{
+		ID: MetricsUnavailable, MessageID: "f3684a46470a71aef49f30babd4008ee", Severity: Warning, Lasts: true,
+		Title: "metrics do not get out",
+		Means: "An address of metrics.listen, or the file of metrics.textfile, does not work. It is tried again until it does. Nothing else waits for it: tcpmemd watches, tells and acts as before.",
+		Do:    "tcpmemctl doctor says what would mend it",
+	},
 }

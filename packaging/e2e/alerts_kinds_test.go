@@ -144,7 +144,7 @@ func kinds() map[string]row {
 		event.LeaseAdopted: "6", event.LeaseEnded: "6", event.LeaseRival: "4", event.LeaseStuck: "2", event.TCPMemChanged: "4", event.Gap: "4",
 		event.Repaired: "4", event.BlindCoverage: "4", event.BlindNetns: "4", event.BlindKernelLog: "4", event.BlindBus: "4",
 		event.BlindSample: "2", event.LogUnwritable: "2", event.BudgetsLost: "4", event.RightsMissing: "4", event.PolicyBroken: "2",
-		event.PluginBroken: "4", event.JournalLate: "4",
+		event.PluginBroken: "4", event.JournalLate: "4", event.MetricsUnavailable: "4",
 	} {
 		r := row{text: event.Told(&record.Event{ID: id, Text: "what happened", By: &record.Caller{UID: 3, PID: 4}}), priority: priority}
 		r.text.At = at
