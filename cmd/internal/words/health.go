@@ -83,8 +83,10 @@ func healthProblem(doc *api.Health, room int, steady bool) string {
 func healthWhy(doc *api.Health) string {
 	for _, reason := range doc.Reasons {
 		switch {
-		case reason == api.ReasonOutOfMemory:
+		case reason == api.ReasonOutOfMemory && doc.Reasons[0] == api.ReasonLevel:
 			return "; out of memory"
+		case reason == api.ReasonOutOfMemory:
+			return "; was out of memory" // some minutes ago, and the pool has room again
 		case reason == api.ReasonRule && len(doc.Reasons) == 1 && len(doc.Rules) > 0:
 			return "; rule " + cut(Plain(doc.Rules[0]), 20)
 		}

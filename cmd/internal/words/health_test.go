@@ -38,6 +38,9 @@ func TestHealth(t *testing.T) {
 		{"held", func(d *api.Health) { d.Held = true }, 80, false, "task-queue.service holds 61% of TCP memory; 94% of max used; leak; held"},
 		{"elsewhere", func(d *api.Health) { d.ActingElsewhere = true }, 80, false, "task-queue.service holds 61% of TCP memory; 94% of max used; leak; acting"},
 		{"out of memory", func(d *api.Health) { d.Reasons = append(d.Reasons, api.ReasonOutOfMemory) }, 80, false, "task-queue.service holds 61% of TCP memory; 94% of max used; out of memory; leak"},
+		{"out of memory before", func(d *api.Health) {
+			d.Reasons, d.Memory.FillLive, d.Owner.Verdict = []string{api.ReasonOutOfMemory}, 0.04, nil
+		}, 80, false, "task-queue.service holds 61% of TCP memory; 4% of max used; was out of memory"},
 		{"a rule alone", func(d *api.Health) { d.Reasons, d.Owner.Verdict = []string{api.ReasonRule}, nil }, 80, false, "task-queue.service holds 61% of TCP memory; 94% of max used; rule tcp-leak"},
 		{"slow peer", func(d *api.Health) { d.Owner.Verdict = new(reading.SlowPeer) }, 80, false, "task-queue.service holds 61% of TCP memory; 94% of max used; slow peer"},
 		{"narrow", func(d *api.Health) { d.Acting = new("restart-unit") }, 62, false, "task-queue.service holds 61%; 94% of max used; leak"},
