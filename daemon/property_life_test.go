@@ -16,12 +16,13 @@ import (
 
 // life is one run of the daemon in a world.
 type life struct {
-	w     *world
-	d     *Daemon
-	store *shelf
-	stop  context.CancelFunc
-	ended chan struct{} // closed when the daemon ended
-	died  chan struct{} // closed when nothing of it counts any more
+	w         *world
+	d         *Daemon
+	store     *shelf
+	stop      context.CancelFunc
+	recounted recounted     // the loop's
+	ended     chan struct{} // closed when the daemon ended
+	died      chan struct{} // closed when nothing of it counts any more
 
 	// Guarded by the world's lock.
 	law       *lawSpec
@@ -60,6 +61,9 @@ func (w *world) begin(law *lawSpec) *life {
 	if w.lost {
 		now := w.stamp()
 		cfg.Memory, w.lost = policy.Memory{Distrusted: &now}, false
+	}
+	for i := range cfg.Unfinished {
+		l.recounted.count(&cfg.Unfinished[i])
 	}
 	w.lives = append(w.lives, l)
 	w.mu.Unlock()

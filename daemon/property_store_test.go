@@ -235,6 +235,7 @@ func (s *shelf) finish(lane int, batch []write) {
 
 func (s *shelf) Append(rec record.Record, done func(error)) {
 	s.w.mu.Lock()
+	s.recounted.count(&rec)
 	if !s.dead {
 		s.w.appended(s.life, &rec)
 	}

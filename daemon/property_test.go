@@ -140,6 +140,7 @@ func (w *world) run() {
 		w.violation("%s does not end", id)
 	}
 	w.mu.Unlock()
+	w.scrape(l)
 	l.end()
 	w.hands.Wait()
 	for _, l := range w.lives {
@@ -149,6 +150,9 @@ func (w *world) run() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.judgeEnd()
+	for _, l := range w.lives {
+		w.judgeCounts(l)
+	}
 }
 
 // quiet: nothing fires, nothing runs.
@@ -188,7 +192,7 @@ func (t *tally) check(tt *testing.T, runs uint64) {
 	if runs < 500 {
 		return
 	}
-	least := map[string]float64{"fired": 30, "acted": 10}
+	least := map[string]float64{"fired": 30, "acted": 10, "metrics": 90}
 	for _, name := range policy.GuardNames() {
 		least["guard "+name] = 1
 	}

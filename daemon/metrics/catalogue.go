@@ -331,8 +331,8 @@ var catalogue = []Metric{
 		Help: "The verdict on the biggest owners; always 1, absent where there is none.",
 		take: func(v *view, s *series) {
 			for i := range v.groups {
-				if g := &v.groups[i]; !g.isRest() && g.verdict != "" {
-					s.add(1, append(g.labels(), g.verdict)...)
+				if g := &v.groups[i]; !g.isRest() && g.verdict > 0 {
+					s.add(1, append(g.labels(), string(verdicts[g.verdict-1]))...)
 				}
 			}
 		},

@@ -207,10 +207,10 @@ type series struct {
 }
 
 // add takes one series; the values of labels are in the order of their names.
-// Where it is there already, the values are added up. What is no number is not
-// known.
+// Where it is there already, the values are added up. What is no number, or a count
+// below 0, is not known.
 func (s *series) add(value float64, labels ...string) {
-	if math.IsNaN(value) || math.IsInf(value, 0) {
+	if math.IsNaN(value) || math.IsInf(value, 0) || s.of.Counter && value < 0 {
 		return
 	}
 	for _, m := range s.list {

@@ -76,8 +76,9 @@ func steadyUnit(name string) string {
 	}
 	stem, suffix := name[:dot], name[dot:]
 	if template, instance, ok := strings.Cut(stem, "@"); ok {
-		// sshd@3-10.0.0.1:22-10.0.0.2:50000.service, of a socket with Accept=yes.
-		if s := steady(instance); s != instance {
+		// sshd@3-10.0.0.1:22-10.0.0.2:50000.service, of a socket with Accept=yes;
+		// of a Unix socket it is a number, the pid and the uid: 3-4711-0.
+		if steady(instance) != instance || numbers(instance) {
 			return template + "@" + varies + suffix
 		}
 		return name
@@ -117,6 +118,11 @@ func steadyParts(text, separators string) string {
 		}
 	}
 	return b.String()
+}
+
+// numbers: text is several numbers and nothing else.
+func numbers(text string) bool {
+	return strings.ContainsAny(text, "-_") && strings.IndexFunc(text, func(r rune) bool { return !isDigit(r) && r != '-' && r != '_' }) < 0
 }
 
 func isDigit(r rune) bool { return r >= '0' && r <= '9' }
