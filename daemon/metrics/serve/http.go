@@ -67,7 +67,7 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no metrics: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 	text, err := encode(families, format)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -120,7 +120,14 @@ func client(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }
 
-func get(t *testing.T, c *http.Client, method, url string, header http.Header) (*http.Response, string) {
+// answer is what a test looks at.
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+}
+
+func get(t *testing.T, c *http.Client, method, url string, header http.Header) answer {
 	t.Helper()
 	req, err := http.NewRequest(method, url, http.NoBody)
 	if err != nil {
@@ -136,7 +143,7 @@ func get(t *testing.T, c *http.Client, method, url string, header http.Header) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 func TestRequests(t *testing.T) {
@@ -166,12 +173,12 @@ func TestRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, body := get(t, client(t), tt.method, base+tt.path, tt.header)
-			if resp.StatusCode != tt.status || !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.kind) {
-				t.Errorf("%s, %s; want %d, %s", resp.Status, resp.Header.Get("Content-Type"), tt.status, tt.kind)
+			got := get(t, client(t), tt.method, base+tt.path, tt.header)
+			if got.code != tt.status || !strings.HasPrefix(got.header.Get("Content-Type"), tt.kind) {
+				t.Errorf("%d, %s; want %d, %s", got.code, got.header.Get("Content-Type"), tt.status, tt.kind)
 			}
-			if tt.body != "" && body != tt.body {
-				t.Errorf("got %q\nwant %q", body, tt.body)
+			if tt.body != "" && got.body != tt.body {
+				t.Errorf("got %q\nwant %q", got.body, tt.body)
 			}
 		})
 	}
@@ -180,7 +187,7 @@ func TestRequests(t *testing.T) {
 func TestLargeHeader(t *testing.T) {
 	l := loopback(t)
 	start(t, Config{Handed: []net.Listener{l}})
-	req, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/metrics", http.NoBody)
+	req, err := http.NewRequest(http.MethodGet, "http://"+l.Addr().String()+"/metrics", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +197,7 @@ func TestLargeHeader(t *testing.T) {
 		return // closed while it was being sent
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 431 {
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("got %s", resp.Status)
 	}
 }
@@ -210,9 +217,9 @@ func TestNoMetrics(t *testing.T) {
 	} {
 		l, file := loopback(t), filepath.Join(t.TempDir(), "m.prom")
 		e, _ := start(t, Config{Gather: gather, Handed: []net.Listener{l}, Textfile: file, Interval: time.Hour})
-		resp, body := get(t, client(t), "GET", "http://"+l.Addr().String()+"/metrics", nil)
-		if resp.StatusCode != 503 || body != "no metrics: "+what+"\n" {
-			t.Errorf("%s, %q; want 503 and %s", resp.Status, body, what)
+		got := get(t, client(t), "GET", "http://"+l.Addr().String()+"/metrics", nil)
+		if got.code != http.StatusServiceUnavailable || got.body != "no metrics: "+what+"\n" {
+			t.Errorf("%d, %q; want 503 and %s", got.code, got.body, what)
 		}
 		troubleWith(t, e, file+": "+what)
 		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
@@ -243,8 +250,8 @@ func TestManyScrapes(t *testing.T) {
 		}()
 		<-under
 	}
-	if resp, _ := get(t, c, "GET", url, nil); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one too many: %s", resp.Status)
+	if got := get(t, c, "GET", url, nil); got.code != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("one too many: %d", got.code)
 	}
 	close(release)
 	for range maxScrapes {
@@ -297,8 +304,8 @@ func TestPortTaken(t *testing.T) {
 	}
 	other.Close()
 	untroubled(t, e)
-	if resp, body := get(t, client(t), "GET", "http://"+at+"/metrics", nil); resp.StatusCode != 200 || body != oneText {
-		t.Errorf("%s, %s", resp.Status, body)
+	if got := get(t, client(t), "GET", "http://"+at+"/metrics", nil); got.code != http.StatusOK || got.body != oneText {
+		t.Errorf("%d, %s", got.code, got.body)
 	}
 }
 
@@ -322,8 +329,8 @@ func TestUnixSocket(t *testing.T) {
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
-	if _, body := get(t, &http.Client{Transport: tr}, "GET", "http://x/metrics", nil); body != oneText {
-		t.Errorf("got %s", body)
+	if got := get(t, &http.Client{Transport: tr}, "GET", "http://x/metrics", nil); got.body != oneText {
+		t.Errorf("got %s", got.body)
 	}
 	tr.CloseIdleConnections()
 	stop()

@@ -64,17 +64,17 @@ func TestUsersAndTLS(t *testing.T) {
 	c := &http.Client{Transport: tr, Timeout: 10 * time.Second}
 	for _, l := range []net.Listener{one, two} {
 		url := l.Addr().String() + "/metrics"
-		if resp, _ := get(t, c, "GET", "https://"+url, nil); resp.StatusCode != 401 {
-			t.Errorf("without a user: %s", resp.Status)
+		if got := get(t, c, "GET", "https://"+url, nil); got.code != 401 {
+			t.Errorf("without a user: %d", got.code)
 		}
-		if resp, _ := get(t, c, "GET", "https://prom:wrong@"+url, http.Header{}); resp.StatusCode != 401 {
-			t.Errorf("with a wrong password: %s", resp.Status)
+		if got := get(t, c, "GET", "https://prom:wrong@"+url, http.Header{}); got.code != 401 {
+			t.Errorf("with a wrong password: %d", got.code)
 		}
-		if resp, body := get(t, c, "GET", "https://prom:secret@"+url, http.Header{}); resp.StatusCode != 200 || body != oneText {
-			t.Errorf("with the right one: %s, %s", resp.Status, body)
+		if got := get(t, c, "GET", "https://prom:secret@"+url, http.Header{}); got.code != 200 || got.body != oneText {
+			t.Errorf("with the right one: %d, %s", got.code, got.body)
 		}
-		if resp, _ := get(t, c, "GET", "http://prom:secret@"+url, http.Header{}); resp.StatusCode != 400 {
-			t.Errorf("without TLS: %s", resp.Status)
+		if got := get(t, c, "GET", "http://prom:secret@"+url, http.Header{}); got.code != 400 {
+			t.Errorf("without TLS: %d", got.code)
 		}
 	}
 }
@@ -101,8 +101,8 @@ func TestBrokenWebConfig(t *testing.T) {
 	}
 	put(users)
 	untroubled(t, e)
-	if _, body := get(t, client(t), "GET", "http://prom:secret@"+l.Addr().String()+"/metrics", http.Header{}); body != oneText {
-		t.Errorf("got %s", body)
+	if got := get(t, client(t), "GET", "http://prom:secret@"+l.Addr().String()+"/metrics", http.Header{}); got.body != oneText {
+		t.Errorf("got %s", got.body)
 	}
 }
 
