@@ -266,7 +266,7 @@ var catalogue = []Metric{
 	},
 	{
 		Name: "tcpmemd_coverage_ratio", Unit: "ratio", Max: 1, Of: OfReading,
-		Help: "The share of the memory that has a known owner.",
+		Help: "The share of the memory that has a known owner; it says little while no more is in use than the error bound.",
 		take: func(v *view, s *series) { s.add(v.Reading.Ledger.Coverage) },
 	},
 	{

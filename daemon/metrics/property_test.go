@@ -26,9 +26,12 @@ import (
 // be, none is there twice, none of their labels tells of a process or a
 // connection, the owners' bytes add up, and what is written reads the same.
 func TestProperty(t *testing.T) {
-	const runs = 1500
+	runs := uint64(1500)
+	if raceEnabled {
+		runs = 300
+	}
 	most := 0
-	for seed := range uint64(runs) {
+	for seed := range runs {
 		f := anyHost(rand.New(rand.NewPCG(seed, 6)), seed%150 == 0)
 		families := Families(f)
 		rows := rowsOf(families)
@@ -42,7 +45,7 @@ func TestProperty(t *testing.T) {
 		checkFamilies(t, seed, families)
 		checkOwners(t, seed, f, families)
 		formats := []expfmt.FormatType{expfmt.TypeTextPlain}
-		if seed%500 == 1 { // the parser of OpenMetrics takes its time
+		if seed%500 == 1 && !raceEnabled { // the parser of OpenMetrics takes its time
 			formats = append(formats, expfmt.TypeProtoDelim, expfmt.TypeOpenMetrics)
 		}
 		for _, format := range formats {
@@ -131,14 +134,18 @@ func worst() *Facts {
 	return f
 }
 
-// BenchmarkScrape is what one scrape of a host with 5,000 owners computes.
+// BenchmarkScrape is what one scrape computes, of a small host and of one with
+// 5,000 owners on which everything happens.
 func BenchmarkScrape(b *testing.B) {
-	f := worst()
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := Write(io.Discard, Families(f), expfmt.NewFormat(expfmt.TypeTextPlain)); err != nil {
-			b.Fatal(err)
-		}
+	for name, f := range map[string]*Facts{"small": whole(), "worst": worst()} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := Write(io.Discard, Families(f), expfmt.NewFormat(expfmt.TypeTextPlain)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
