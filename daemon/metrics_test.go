@@ -126,9 +126,13 @@ func TestExpectedResults(t *testing.T) {
 		Decisions: map[record.Choice]int64{record.ChoseRefuse: 1, record.ChoseHold: 1},
 		Refusals:  []metrics.Count{{Of: "protected", N: 2}},
 		Actions: []metrics.Count{
-			{Of: "notify", Came: "delivered", N: 1}, {Of: "notify", Came: "undelivered"},
-			{Of: "restart-unit", Came: "done"}, {Of: "restart-unit", Came: "failed"}, {Of: "restart-unit", Came: "refused", N: 2},
-			{Of: "pager", Came: "delivered"}, {Of: "pager", Came: "undelivered"},
+			{Of: "notify", Came: "delivered", N: 1},
+			{Of: "notify", Came: "undelivered"},
+			{Of: "restart-unit", Came: "done"},
+			{Of: "restart-unit", Came: "failed"},
+			{Of: "restart-unit", Came: "refused", N: 2},
+			{Of: "pager", Came: "delivered"},
+			{Of: "pager", Came: "undelivered"},
 		},
 		Effects: []metrics.Count{{Of: "restart-unit", Came: "helped", N: 1}},
 	}

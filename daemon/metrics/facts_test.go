@@ -63,7 +63,8 @@ func whole() *Facts {
 			ActionsInProgress: 1, IncidentsOpen: 1, Blind: []string{event.BlindNetns}, RightsMissing: 2,
 			Rules: []Rule{
 				{Name: "leaking-service", Severity: "critical", Firing: 2, Pending: 1, Held: true},
-				{Name: "memory-high", Severity: "warning", Pending: 1}, {Name: "quiet", Severity: "info"},
+				{Name: "memory-high", Severity: "warning", Pending: 1},
+				{Name: "quiet", Severity: "info"},
 			},
 			Journal: &Journal{Waiting: 1, Lost: 2},
 			Counts: Counts{

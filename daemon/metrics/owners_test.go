@@ -143,9 +143,12 @@ func FuzzLabel(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, o := range []reading.Owner{
-			{Name: text, Kind: reading.KindProcess}, {Unit: text, Manager: "system"}, {Unit: text, Manager: text},
+			{Name: text, Kind: reading.KindProcess},
+			{Unit: text, Manager: "system"},
+			{Unit: text, Manager: text},
 			{Container: &reading.Container{Name: text, ID: text, Runtime: text}, Pod: &reading.Pod{Namespace: text, Name: text}},
-			{Container: &reading.Container{ID: text, Runtime: text}}, {Name: "/" + text},
+			{Container: &reading.Container{ID: text, Runtime: text}},
+			{Name: "/" + text},
 		} {
 			w := whoOf(&o)
 			for _, value := range []string{w.owner, w.namespace, w.pod, w.container} {
