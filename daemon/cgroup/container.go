@@ -131,9 +131,10 @@ func bareContainer(id, runtime string) *reading.Container {
 
 // isContainerID: all four runtimes draw 32 random bytes and write them as hex.
 func isContainerID(s string) bool {
-	const hexLen = 64
-	return len(s) == hexLen && strings.Trim(s, "0123456789abcdef") == ""
+	return len(s) == idLen && strings.Trim(s, hexDigits) == ""
 }
+
+const hexDigits = "0123456789abcdef"
 
 // isPodUID accepts a UUID, the hash that names a static pod, and whatever
 // else a static pod's manifest may have for a uid within the same characters.

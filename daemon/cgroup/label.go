@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
@@ -99,15 +100,20 @@ func Parse(p Path) Label {
 		l.Session, _ = between(unit, "session-", ".scope")
 	case l.Slice == "machine.slice":
 		parseMachine(&l)
-	case l.Slice == "system.slice" && unit == "containerd.service":
+	case (l.Slice == "system.slice" || l.Slice == "runtime.slice") && slices.Contains(runtimeUnits, unit):
 		// Directly below the daemon's own cgroup, where it puts containers if
-		// kubelet and containerd were told different cgroup drivers.
+		// kubelet and runtime were told different cgroup drivers.
 		parseMixedDrivers(&l, w.next())
 	}
 	if l.Container == nil {
 		l.Container = containerOfScope(l.Unit)
 	}
 	return l
+}
+
+// runtimeUnits run the container runtimes of Kubernetes, as root.
+var runtimeUnits = []string{
+	"containerd.service", "crio.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
 }
 
 // parseUserManager looks for the unit of a user's manager. The user owns all

@@ -171,6 +171,22 @@ func TestParse(t *testing.T) {
 			system("containerd.service", "system.slice").with(inPod(idA, "containerd", uid)), reading.KindContainer,
 		},
 		{
+			"mixed drivers below k3s", "/system.slice/k3s-agent.service/" + burstable + ":cri-containerd:" + idA,
+			system("k3s-agent.service", "system.slice").with(inPod(idA, "containerd", uid)), reading.KindContainer,
+		},
+		{
+			"mixed drivers, runtime.slice", "/runtime.slice/containerd.service/" + burstable + ":cri-containerd:" + idA,
+			system("containerd.service", "runtime.slice").with(inPod(idA, "containerd", uid)), reading.KindContainer,
+		},
+		{
+			"mixed drivers in another slice", "/other.slice/containerd.service/" + burstable + ":cri-containerd:" + idA,
+			system("containerd.service", "other.slice"), reading.KindService,
+		},
+		{
+			"kind, seen from its node", "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" + uidInSlice + ".slice/cri-containerd-" + idA + ".scope",
+			system("cri-containerd-"+idA+".scope", "kubelet-kubepods-burstable-pod"+uidInSlice+".slice").with(inPod(idA, "containerd", uid)), reading.KindContainer,
+		},
+		{
 			"kind: a node in docker", "/system.slice/docker-" + idA + ".scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + uidInSlice + ".slice/cri-containerd-" + idB + ".scope",
 			system("docker-"+idA+".scope", "system.slice").with(container(idA, "docker")), reading.KindContainer,
 		},

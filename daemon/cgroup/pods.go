@@ -15,7 +15,8 @@ import (
 	"github.com/tcpmemd/tcpmemd/daemon/reading"
 )
 
-// maxPodNames bounds each of the two tables; a node runs some hundred pods.
+// maxPodNames bounds each of the two tables, of which those that are there are
+// kept before those that went; a node runs some hundred pods.
 const maxPodNames = 20_000
 
 // mtimeGrain is how coarse a directory's mtime may be: two changes within it
@@ -26,13 +27,15 @@ const mtimeGrain = 2 * time.Second
 // logs: directories pods/NAMESPACE_NAME_UID and links
 // containers/POD_NAMESPACE_CONTAINER-ID.log (kubelet's
 // kuberuntime/helpers.go and legacy.go). A host without kubelet has neither.
-// Names are data: nothing may be decided by them. Several goroutines may use it.
+// Uids and ids are never given again, so a name outlives its log: the orphans of
+// a pod that was deleted are still the pod's. Names are data: nothing may be
+// decided by them. Several goroutines may use it.
 type Pods struct {
 	root string
 
 	mu         sync.Mutex
 	pods       map[string]reading.Pod // by uid
-	containers map[string]string      // name by id
+	containers map[string]string      // name by id, or by as much of it as a link has
 	podsDir    dirState
 	linksDir   dirState
 }
@@ -69,16 +72,26 @@ func (p *Pods) Name(l *Label) {
 	}
 	if l.Container != nil {
 		named := *l.Container
-		named.Name = cmp.Or(p.containers[named.ID], named.Name)
+		named.Name = cmp.Or(p.containers[named.ID], p.cut(named.ID), named.Name)
 		l.Container = &named
 	}
 }
 
-// refreshDir builds the table anew from the names in a directory.
+// cut looks for a container of whose id a link has only the beginning.
+func (p *Pods) cut(id string) string {
+	for n := len(id) - 1; n >= minCutID; n-- {
+		if name := p.containers[id[:n]]; name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// refreshDir adds the names in a directory to the table.
 func refreshDir[V any](dir string, state *dirState, table *map[string]V, now time.Time, parse func(string) (key string, v V, ok bool)) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		*table, *state = nil, dirState{}
+		*state = dirState{}
 		return nil
 	}
 	if err != nil {
@@ -103,6 +116,13 @@ func refreshDir[V any](dir string, state *dirState, table *map[string]V, now tim
 			fresh[key] = v
 		}
 	}
+	if len(fresh) < maxPodNames/2 && len(*table) < maxPodNames {
+		for key, v := range *table {
+			if _, there := fresh[key]; !there && len(fresh) < maxPodNames {
+				fresh[key] = v
+			}
+		}
+	}
 	*table = fresh
 	*state = dirState{mtime: info.ModTime(), readAt: now, read: true}
 	return nil
@@ -118,7 +138,17 @@ func podOfDir(dir string) (uid string, pod reading.Pod, ok bool) {
 	return uid, reading.Pod{Namespace: namespace, Name: name, UID: uid}, true
 }
 
-// containerOfLink reads POD_NAMESPACE_CONTAINER-ID.log.
+const (
+	// maxLink is where kubelet cuts POD_NAMESPACE_CONTAINER-ID.log, before
+	// ".log": a file's name has no more bytes (ext4MaxFileNameLen).
+	maxLink = 255
+	// minCutID is how much of an id tells it from all others of a node.
+	minCutID = 12
+	idLen    = 64
+)
+
+// containerOfLink reads POD_NAMESPACE_CONTAINER-ID.log. Where the names are
+// long, the end of the id is missing.
 func containerOfLink(link string) (id, name string, ok bool) {
 	stem, ok := strings.CutSuffix(link, ".log")
 	if !ok {
@@ -129,8 +159,11 @@ func containerOfLink(link string) (id, name string, ok bool) {
 		return "", "", false
 	}
 	dash := strings.LastIndexByte(parts[2], '-')
-	if dash <= 0 || !isContainerID(parts[2][dash+1:]) {
+	if dash <= 0 {
 		return "", "", false
 	}
-	return parts[2][dash+1:], parts[2][:dash], true
+	name, id = parts[2][:dash], parts[2][dash+1:]
+	whole := isContainerID(id)
+	cut := len(link) == maxLink && len(id) >= minCutID && len(id) < idLen && strings.Trim(id, hexDigits) == ""
+	return id, name, whole || cut
 }

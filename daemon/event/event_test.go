@@ -390,3 +390,46 @@ func TestLouder(t *testing.T) {
 		t.Errorf("a beginning became %s", got)
 	}
 }
+
+// TestPodIsNamed: an alert about a container says whose it is, in its first line
+// and to programs; without names, by uid and id.
+func TestPodIsNamed(t *testing.T) {
+	const id, uid = "aaaabbbbccccddddeeeeffff0000111122223333444455556666777788889999", "8dbc5577-d0e2-4706-8787-57d52c03ddf2"
+	for _, tt := range []struct {
+		name, line string
+		owner      record.Suspect
+		want       map[string]string
+	}{
+		{
+			"named", "shop/queue-0/worker",
+			record.Suspect{
+				Name: "shop/queue-0/worker", Container: &reading.Container{ID: id, Name: "worker"},
+				Pod: &reading.Pod{Namespace: "shop", Name: "queue-0", UID: uid},
+			},
+			map[string]string{"NAMESPACE": "shop", "POD": "queue-0", "CONTAINER": "worker"},
+		},
+		{
+			"names not known", "aaaabbbbcccc",
+			record.Suspect{Name: "aaaabbbbcccc", Container: &reading.Container{ID: id}, Pod: &reading.Pod{UID: uid}},
+			map[string]string{"POD": uid, "CONTAINER": id},
+		},
+		{"a container of docker", "aaaabbbbcccc", record.Suspect{Name: "aaaabbbbcccc", Container: &reading.Container{ID: id}}, map[string]string{"CONTAINER": id}},
+		{"a service", "queue.service", record.Suspect{Name: "queue.service", Unit: "queue.service", UnitVerified: true}, map[string]string{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			text := event.Firing(event.Case{Rule: "container-leak", About: "it leaks", Incident: "i1", Owner: &tt.owner})
+			got := map[string]string{}
+			for _, f := range text.Fields {
+				if slices.Contains([]string{"NAMESPACE", "POD", "CONTAINER"}, f.Name) {
+					got[f.Name] = f.Value
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("fields (-want +got):\n%s", diff)
+			}
+			if !strings.Contains(text.Line, tt.line) {
+				t.Errorf("%q does not name %s", text.Line, tt.line)
+			}
+		})
+	}
+}

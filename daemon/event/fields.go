@@ -1,6 +1,7 @@
 package event
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -41,6 +42,13 @@ func (t *Text) fields(c *Case) {
 	t.field("OWNER", o.Name)
 	t.field("OWNER_KIND", string(o.Kind))
 	t.number("OWNER_BYTES", o.Bytes)
+	if o.Pod != nil {
+		t.field("NAMESPACE", o.Pod.Namespace)
+		t.field("POD", cmp.Or(o.Pod.Name, o.Pod.UID))
+	}
+	if o.Container != nil {
+		t.field("CONTAINER", cmp.Or(o.Container.Name, o.Container.ID))
+	}
 	if o.Verdict != nil {
 		t.field("VERDICT", string(o.Verdict.Kind))
 	}
