@@ -42,7 +42,13 @@ First it says what it will do; on a terminal it asks. Only root may.`,
 	return cmd
 }
 
-// Acting is the document of "tcpmemctl act --json": what was decided, and the
+// paused is the document of "tcpmemctl pause --json".
+type paused struct {
+	Version int `json:"version"`
+	*api.Pause
+}
+
+// acting is the document of "tcpmemctl act --json": what was decided, and the
 // records of the action, the newest first.
 type acting struct {
 	Version int             `json:"version"`
@@ -206,7 +212,7 @@ decide, to record and to tell, and leases end as they would. Only root may.`,
 				if err != nil {
 					return nil, nil, err
 				}
-				return doc, oneLine(words.Pause(doc)), nil
+				return paused{api.Version, doc}, oneLine(words.Pause(doc)), nil
 			})
 		},
 	}
