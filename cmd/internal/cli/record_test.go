@@ -145,7 +145,7 @@ func TestRecordJSON(t *testing.T) {
 		{"policy show --json", new(api.Policy)},
 		{"policy check --json", new(checked)},
 		{"policy variables --json", new(variables)},
-		{"pause 1h --why x --json", new(api.Pause)},
+		{"pause 1h --why x --json", &paused{Pause: new(api.Pause)}},
 		{"resume --json", new(api.Done)},
 		{"reload --wait --json", new(api.Reloaded)},
 		{"act --yes --json " + apitest.EndedIncident, new(acting)},
