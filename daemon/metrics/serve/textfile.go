@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -21,6 +22,10 @@ const (
 
 // textfileMode lets node_exporter read it, whoever that runs as.
 const textfileMode = 0o644
+
+// ownCost begins the names that node_exporter has for itself: of two families
+// with one name it serves its own, and logs an error at each scrape.
+const ownCost = "process_"
 
 // keepTextfile writes the file at each interval, and removes it in the end:
 // what was true of a daemon that ran must not be read as if it still did. Only
@@ -90,7 +95,13 @@ func (e *Exporter) put(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := encode(families, expfmt.NewFormat(expfmt.TypeTextPlain))
+	var ours []*dto.MetricFamily // what was gathered is somebody else's to keep
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), ownCost) {
+			ours = append(ours, f)
+		}
+	}
+	text, err := encode(ours, expfmt.NewFormat(expfmt.TypeTextPlain))
 	if err != nil {
 		return err
 	}

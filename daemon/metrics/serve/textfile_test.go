@@ -37,6 +37,17 @@ func gone(t *testing.T, file string) {
 	}
 }
 
+// TestTextfileOwnCost: what node_exporter has of its own stays out of the file.
+func TestTextfileOwnCost(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tcpmemd.prom")
+	start(t, Config{Textfile: file, Interval: 20 * time.Millisecond, Gather: func(ctx context.Context) ([]*dto.MetricFamily, error) {
+		cost := &dto.MetricFamily{Name: new("process_open_fds"), Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: new(7.0)}}}}
+		families, err := one(ctx)
+		return append([]*dto.MetricFamily{cost}, families...), err
+	}})
+	holds(t, file, oneText)
+}
+
 func TestTextfile(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
