@@ -100,8 +100,7 @@ type fieldWalker struct {
 
 // fields lists those of a struct, which is called at.
 func (w *fieldWalker) fields(at string, t reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-" || !f.IsExported() && !f.Anonymous:

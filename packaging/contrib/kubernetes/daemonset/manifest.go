@@ -186,8 +186,11 @@ func Read(text string) (*Manifest, error) {
 		return nil, fmt.Errorf("read DaemonSet: %w", err)
 	}
 	var more any
-	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read manifest: a third document (%v)", err)
+	switch err := d.Decode(&more); {
+	case err == nil:
+		return nil, errors.New("read manifest: a third document")
+	case !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	if n := len(m.Daemon.Spec.Template.Spec.Containers); n != 1 {
 		return nil, fmt.Errorf("read DaemonSet: %d containers, want 1", n)
