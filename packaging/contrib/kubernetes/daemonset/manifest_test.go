@@ -155,6 +155,13 @@ func TestConfig(t *testing.T) {
 			for _, r := range p.Rules {
 				if r.Mode == policy.Enforce {
 					enforcing = append(enforcing, r.Name)
+					var steps []string
+					for _, s := range r.Steps {
+						steps = append(steps, s.Action)
+					}
+					if diff := cmp.Diff([]string{"notify", "signal-process"}, steps); diff != "" {
+						t.Errorf("steps of %s (-want +got):\n%s", r.Name, diff)
+					}
 				}
 			}
 			if diff := cmp.Diff(tt.enforcing, enforcing); diff != "" {
@@ -181,7 +188,7 @@ func TestSed(t *testing.T) {
 	if diff := cmp.Diff(Acting(), string(edited)); diff != "" {
 		t.Errorf("sed (-Acting +sed):\n%s", diff)
 	}
-	if n := strings.Count(Observing(), "\n#act "); n != 5 {
+	if n := strings.Count(Observing(), "\n#act "); n != 13 {
 		t.Errorf("%d lines are marked", n)
 	}
 }

@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 type seen struct {
 	Inside, Outside api.Owners
 	Doctor          api.Doctor
+	Plugins         api.Plugins
 	Log             string
 }
 
@@ -58,8 +59,24 @@ type seen struct {
 func TestRun(t *testing.T) {
 	require.Root(t)
 	require.Tool(t, "runc")
+	built := t.TempDir()
+	image(t, built)
+	for _, variant := range []string{"observing", "acting"} {
+		t.Run(variant, func(t *testing.T) { runOn(t, built, variant) })
+	}
+}
+
+// runOn runs the image that is built on a node.
+func runOn(t *testing.T, built, variant string) {
 	dir := t.TempDir()
-	image(t, dir)
+	if err := os.Rename(filepath.Join(built, "rootfs"), filepath.Join(dir, "rootfs")); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.Rename(filepath.Join(dir, "rootfs"), filepath.Join(built, "rootfs")); err != nil {
+			t.Error(err)
+		}
+	}()
 	group := cgroupMount(t)
 	unit := fmt.Sprintf("tcpmemdpod%d.service", os.Getpid())
 	for _, g := range []string{"system.slice/" + unit, podSlice() + "/cri-containerd-" + worker + ".scope", podSlice() + "/" + own} {
@@ -72,7 +89,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), envNode+"="+dir, "TCPMEMD_TEST_UNIT="+unit, "TCPMEMD_TEST_CGROUPS="+group)
+	cmd.Env = append(os.Environ(), envNode+"="+dir, "TCPMEMD_TEST_UNIT="+unit, "TCPMEMD_TEST_CGROUPS="+group, "TCPMEMD_TEST_VARIANT="+variant)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -85,6 +102,14 @@ func TestRun(t *testing.T) {
 	}
 	t.Logf("the daemon: %s", got.Log)
 	check(t, &got, unit)
+	for _, p := range got.Plugins.Plugins {
+		if p.Verified == nil || !*p.Verified || p.Problem != nil {
+			t.Errorf("an action cannot be started in the pod: %s", text(p))
+		}
+	}
+	if want := map[string]string{"observing": "observe", "acting": "enforce"}[variant]; got.Inside.Mode != want {
+		t.Errorf("the mode is %s, want %s", got.Inside.Mode, want)
+	}
 }
 
 func check(t *testing.T, got *seen, unit string) {
@@ -194,16 +219,17 @@ func cgroupMount(t *testing.T) string {
 	return ""
 }
 
-// removeGroups removes a group, and those above it that are empty.
+// removeGroups removes a group, whose processes may be on their way out, and
+// those above it that are empty then.
 func removeGroups(mount, group string) {
-	for deadline := time.Now().Add(5 * time.Second); group != "." && time.Now().Before(deadline); {
-		switch err := os.Remove(filepath.Join(mount, group)); {
-		case err == nil || errors.Is(err, os.ErrNotExist):
-			group = filepath.Dir(group)
-		case strings.Count(group, "/") == 0: // somebody else's, too
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err := os.Remove(filepath.Join(mount, group)); err == nil || errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	for dir := filepath.Dir(group); dir != "."; dir = filepath.Dir(dir) {
+		if os.Remove(filepath.Join(mount, dir)) != nil {
 			return
-		default:
-			time.Sleep(20 * time.Millisecond)
 		}
 	}
 }
@@ -252,7 +278,11 @@ func beNode(dir string) error {
 
 // runPod runs the pod, asks it and the host, and ends it.
 func runPod(ctx context.Context, dir string) error {
-	m, err := Read(Observing())
+	manifest := Observing()
+	if os.Getenv("TCPMEMD_TEST_VARIANT") == "acting" {
+		manifest = Acting()
+	}
+	m, err := Read(manifest)
 	if err != nil {
 		return err
 	}
@@ -261,7 +291,6 @@ func runPod(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	b["root"].(map[string]any)["path"] = filepath.Join(dir, "rootfs")
 	spec, err := json.Marshal(b)
 	if err := errors.Join(err, m.WriteConfig(config), mountPoints(m, filepath.Join(dir, "rootfs")), os.WriteFile(filepath.Join(dir, "config.json"), spec, 0o600)); err != nil {
 		return err
@@ -306,7 +335,8 @@ func runPod(ctx context.Context, dir string) error {
 		}
 		return json.Unmarshal(text, out)
 	}
-	err = errors.Join(untilFound(&got.Inside, inside), untilFound(&got.Outside, outside), inside(&got.Doctor, "doctor", "--json"))
+	err = errors.Join(untilFound(&got.Inside, inside), untilFound(&got.Outside, outside), inside(&got.Doctor, "doctor", "--json"),
+		inside(&got.Plugins, "plugins", "verify", "--json"))
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, said())
 	}
