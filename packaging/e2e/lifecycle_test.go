@@ -87,6 +87,8 @@ func checkProfiles(t *testing.T, m *Machine) {
 		{"acting/restart-unit.conf", 10},
 		{"acting/destroy-sockets.conf", 10},
 		{"webhook.conf", 10},
+		{"metrics.conf", 10},
+		{"metrics-textfile.conf", 3.2},
 		{"acting.conf", 10},
 	} {
 		if p.name == "tcpmemd.service" {
