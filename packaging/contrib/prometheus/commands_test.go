@@ -27,7 +27,7 @@ func TestCommands(t *testing.T) {
 		for _, m := range regexp.MustCompile("`tcpmemctl ([^`\n]+)`").FindAllStringSubmatch(text, -1) {
 			n++
 			var command, flags []string
-			for _, word := range strings.Fields(m[1]) {
+			for word := range strings.FieldsSeq(m[1]) {
 				switch {
 				case strings.HasPrefix(word, "-"):
 					flags = append(flags, word)
