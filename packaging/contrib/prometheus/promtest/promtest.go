@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,12 +51,19 @@ func Start(t testing.TB, dir, config string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	started := make(chan error, 1)
 	address := make(chan string, 1)
 	read := make(chan string, 1)
 	go func() {
+		// Pdeathsig comes when the thread ends that started the process: this one
+		// stays until it has ended (its standard error then does, too).
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		var last []string
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
@@ -68,6 +76,9 @@ func Start(t testing.TB, dir, config string) *Server {
 		}
 		read <- strings.Join(last, "\n")
 	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		late := time.AfterFunc(stopTime, func() { _ = cmd.Process.Kill() })
