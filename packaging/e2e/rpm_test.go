@@ -127,7 +127,7 @@ func checkRPMUpdateHelper(t *testing.T, m *Machine) {
 		t.Error("the upgrade restarted it beside the helper")
 	}
 	rpm(t, m, "--erase", "tcpmemd")
-	want := "mark-restart-system-units tcpmemd.service\nremove-system-units tcpmemd.service"
+	want := "mark-restart-system-units tcpmemd.service\nremove-system-units tcpmemd.service tcpmemd-metrics.socket"
 	if got := run(t, m, "cat", "/run/helped"); got != want {
 		t.Errorf("the helper was called\n%s\nwant\n%s", got, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,6 +98,8 @@ func TestForwarding(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	runtime.LockOSThread() // Pdeathsig comes when this thread ends
+	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")

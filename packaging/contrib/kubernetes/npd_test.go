@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -189,6 +190,8 @@ func TestCondition(t *testing.T) {
 // TestHangingDaemon: one that is stopped still has connections taken for it by
 // the kernel. The line is ours, and comes before the detector's timeout.
 func TestHangingDaemon(t *testing.T) {
+	runtime.LockOSThread() // Pdeathsig comes when this thread ends
+	defer runtime.UnlockOSThread()
 	socket := filepath.Join(t.TempDir(), "s")
 	m := detector(t, socket)
 	daemon := exec.CommandContext(t.Context(), "/proc/self/exe")

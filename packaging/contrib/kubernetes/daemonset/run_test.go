@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -86,6 +87,8 @@ func runOn(t *testing.T, built, variant string) {
 		}
 		t.Cleanup(func() { removeGroups(group, g) })
 	}
+	runtime.LockOSThread() // Pdeathsig comes when this thread ends
+	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
