@@ -123,6 +123,13 @@ func checkIncident(t *testing.T, m *Machine, mode string, port int) {
 		return fmt.Sprintf("the kernel has not run out of TCP memory: %d pages used\n%s", used(t, m), ask(t, m, "tcpmemctl", "owners"))
 	})
 
+	for command, exit := range map[string]string{"health": "exit 1", "health --nagios": "exit 2"} {
+		got := run(t, m, "sh", "-c", "tcpmemctl "+command+"; echo exit $?")
+		if !strings.HasSuffix(got, exit) || !strings.Contains(got, "task-queue.service") {
+			t.Errorf("%s while memory is short: %s", command, got)
+		}
+	}
+
 	want := record.DryRun
 	if mode == "enforce" {
 		want = record.Done
