@@ -55,6 +55,7 @@ lint: $(GOLANGCI)    ## formatting, vet, import directions
 
 generate: ## what is committed but made by a program
 	go generate ./...
+	cd remediate/examples/go && go mod tidy
 
 package: $(NFPM)    ## dist: deb, rpm and bill of materials for each of ARCHES, checksums; the same bytes from the same commit
 	VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' packaging/build $(NFPM) $(DIST) $(ARCHES)
